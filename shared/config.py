@@ -1,0 +1,138 @@
+"""Typed YAML configs: dataclasses become a command line, a config file fills it.
+
+Each section of a config is a dataclass of the code that uses it; jsonargparse checks the types. A
+key that no section has is refused with the nearest one that there is, because a misspelt key that
+is silently ignored means an experiment other than the one described.
+"""
+
+import difflib
+import json
+import os
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+RESOLVED, RECORD = "config.yaml", "run.json"
+
+
+def config_parser(prog: str, description: str, sections: Mapping[str, type]) -> "ArgumentParser":
+    """A parser with `--config FILE`, `--print-config` and one `--SECTION.KEY` for each field.
+
+    Args:
+        prog: the command, as help shows it.
+        description: what it does.
+        sections: name -> dataclass whose fields are the keys of that section.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog=prog, description=description, exit_on_error=False, print_config="--print-%s"
+    )
+    parser.add_argument("--config", action="config", help="YAML file; later options override it")
+    for name, section in sections.items():
+        parser.add_class_arguments(section, name)
+    return parser
+
+
+def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) -> "Namespace":
+    """Parse a command line (default: this process's) into a namespace of filled sections.
+
+    Raises:
+        InputError: a file that is missing or not YAML, an unknown key (the nearest is named), a
+            value of the wrong type.
+    """
+    import sys
+
+    argv = sys.argv[1:] if argv is None else argv
+    known = [name for name in parser.get_defaults() if name != "config"]
+    for path in _config_files(argv):
+        _check_keys(_read_yaml(path), known, path)
+    try:
+        return parser.instantiate(parser.parse_args(argv))
+    except (ArgumentError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())
+        if message.startswith("unrecognized arguments: --"):
+            name = message.split("--", 1)[1].split("=")[0].split()[0]
+            message = f"unknown option --{name}, the nearest is --{_nearest(name, known)}"
+        raise InputError(message) from None
+
+
+def resolved(settings: Any) -> Any:
+    """Settings as plain mappings, lists and scalars, for YAML and JSON."""
+    if is_dataclass(settings) and not isinstance(settings, type):
+        return resolved(asdict(settings))
+    if hasattr(settings, "as_dict"):
+        settings = {key: value for key, value in vars(settings).items() if key != "config"}
+    if isinstance(settings, Mapping):
+        return {key: resolved(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [resolved(value) for value in settings]
+    return settings if isinstance(settings, (str, int, float, type(None))) else str(settings)
+
+
+def store_run(folder: str | Path, settings: Any, *, seed: int, data: Iterable[Path] = ()) -> None:
+    """Write the resolved config and what else a repetition needs into a run folder.
+
+    `config.yaml` can be given to `--config` again; `run.json` has the seed, the versions, the git
+    commit and the checksum of each file in `data`. Both are written under a temporary name and
+    renamed.
+    """
+    import yaml
+
+    from shared.provenance import provenance
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"seed": seed, **provenance(data)}
+    texts = {
+        RESOLVED: yaml.safe_dump(resolved(settings), sort_keys=False, allow_unicode=True),
+        RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        scratch = folder / f".{name}.tmp"
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, folder / name)
+
+
+def _config_files(argv: Sequence[str]) -> list[Path]:
+    following = [value for flag, value in pairwise(argv) if flag == "--config"]
+    joined = [flag.removeprefix("--config=") for flag in argv if flag.startswith("--config=")]
+    return [Path(value) for value in following + joined]
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable YAML file ({error})") from None
+
+
+def _check_keys(content: Any, known: list[str], path: Path, above: str = "") -> None:
+    """Refuse keys of a config file that lead to none of the `known` dotted names."""
+    if not isinstance(content, Mapping):
+        where = f"{above.rstrip('.')} must be" if above else "expected"
+        raise InputError(f"{path}: {where} a mapping of keys to values, got {content!r:.60}")
+    for key, value in content.items():
+        name = f"{above}{key}"
+        if name in known:
+            continue
+        if not any(other.startswith(f"{name}.") for other in known):
+            raise InputError(f"{path}: unknown key {name}, the nearest is {_nearest(name, known)}")
+        _check_keys(value, known, path, f"{name}.")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    sections = {other.rsplit(".", 1)[0] for other in known if "." in other}
+    return difflib.get_close_matches(name, [*known, *sections], n=1, cutoff=0.0)[0]

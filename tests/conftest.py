@@ -1,0 +1,24 @@
+"""What every test gets: one thread per process, and skips that say what is missing."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `data` and `reference` where their files or packages are not there."""
+    root = os.environ.get("TRAJGEN_DATA")
+    if item.get_closest_marker("data") and not (root and Path(root).is_dir()):
+        pytest.skip("needs data files: point TRAJGEN_DATA to them")
+    if marker := item.get_closest_marker("reference"):
+        missing = [name for name in marker.args if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: pip install 'trajgen[reference]'")
