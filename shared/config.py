@@ -52,7 +52,7 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
     import sys
 
     argv = sys.argv[1:] if argv is None else argv
-    known = [name for name in parser.get_defaults() if name != "config"]
+    known = [name for name, _ in parser.get_defaults().items() if name != "config"]
     for path in _config_files(argv):
         _check_keys(_read_yaml(path), known, path)
     try:
