@@ -1,0 +1,79 @@
+"""Where a result comes from: time, versions, git commit, checksums of the files it was made with.
+
+For the JSON beside every trajectory, run folder and table. Cheap: nothing heavy is imported.
+"""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+__all__ = ["file_checksum", "git_commit", "provenance", "versions"]
+
+_DISTRIBUTIONS = (
+    "trajgen",
+    "torch",
+    "numpy",
+    "scipy",
+    "e3nn",
+    "torch-geometric",
+    "lightning",
+    "ase",
+    "mdtraj",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed distributions that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree this file lies in, with ``-dirty`` if changed; None if no tree."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def file_checksum(path: str | PathLike[str]) -> str:
+    """SHA-256 of a file, as ``sha256:<hex>``."""
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
+    """What to keep beside a result, ready for JSON.
+
+    Args:
+        files: the files the result was made from.
+
+    Returns:
+        ``created`` (UTC, ISO 8601), ``platform``, ``versions``, ``git_commit``, and ``files``:
+        path -> SHA-256.
+    """
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "files": {str(path): file_checksum(path) for path in files},
+    }
