@@ -1,0 +1,1 @@
+"""The yardstick: pure functions on numpy arrays that compare trajectories with a reference."""

@@ -1,0 +1,181 @@
+"""Two checks that no histogram sees: equipartition, and the potential energy of the frames.
+
+Equipartition: kinetic temperature T = 2K/(g k) of all atoms, of H and of the heavy atoms apart. In
+the convention of MD17 every atom counts three degrees of freedom; but a molecule that neither
+drifts nor rotates lacks six, most of them the heavy atoms', so that at equipartition H is hotter
+than the heavy atoms (ethanol at 500 K: 589 and 321 K). ``internal_dof`` gives what each group has
+left; with those the groups are equally hot. Compare with a reference under the same estimator of
+velocities: one Nosé-Hoover thermostat does not bring every small molecule to equipartition.
+
+Potential energy: generated frames under the engine that made the reference, sGDML force fields
+(Chmiela et al., Nat. Commun. 9, 3887 (2018)) or GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput.
+15, 1652 (2019)). Both are in the extra ``reference``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.data.gfn2 import XTBEngine
+from shared.data.locate import find_file
+from shared.data.npz import ArrayFile
+from shared.errors import InputError
+from shared.kinetics import kinetic_energy, remove_momentum
+from shared.units import KB_EV_PER_K, KCAL_PER_MOL_IN_EV, masses
+
+__all__ = [
+    "EnergyAgreement",
+    "compare_energies",
+    "group_temperatures",
+    "internal_dof",
+    "sgdml_energies",
+    "sgdml_model",
+    "xtb_energies",
+]
+
+Float = npt.NDArray[np.float64]
+
+
+def group_temperatures(
+    velocities: npt.ArrayLike, numbers: npt.ArrayLike, dof: dict[str, float] | None = None
+) -> dict[str, Float]:
+    """Kinetic temperatures of all atoms, H atoms and heavy atoms.
+
+    Args:
+        velocities: [..., N, 3], Å/fs.
+        numbers: atomic numbers [N].
+        dof: degrees of freedom of each group; None: three per atom.
+
+    Returns:
+        ``all``, ``hydrogen``, ``heavy`` -> [...], K; NaN for a group without atoms.
+    """
+    velocities = np.asarray(velocities, dtype=np.float64)
+    groups = _groups(numbers)
+    dof = dof or {name: 3 * int(members.sum()) for name, members in groups.items()}
+    atomic_masses = masses(numbers)
+    return {
+        name: 2
+        * kinetic_energy(velocities[..., members, :], atomic_masses[members])
+        / (dof[name] * KB_EV_PER_K)
+        if members.any()
+        else np.full(velocities.shape[:-2], np.nan)
+        for name, members in groups.items()
+    }
+
+
+def internal_dof(positions: npt.ArrayLike, numbers: npt.ArrayLike) -> dict[str, float]:
+    """Degrees of freedom of each group in a molecule that neither drifts nor rotates.
+
+    In mass-weighted coordinates rigid motion spans six directions (five if linear); atom i keeps
+    3 − Σ |its components of an orthonormal basis of them|².
+
+    Args:
+        positions: [..., N, 3], Å; the mean over the frames is given.
+        numbers: atomic numbers [N].
+
+    Returns:
+        ``all`` (3N − 6), ``hydrogen``, ``heavy``.
+    """
+    roots = np.sqrt(masses(numbers))
+    arms = remove_momentum(np.asarray(positions, dtype=np.float64), masses(numbers))
+    axes = np.broadcast_to(np.eye(3), (*arms.shape[:-2], len(roots), 3, 3))
+    turns = np.cross(axes, arms[..., None, :])
+    rigid = np.concatenate([axes, turns], axis=-2) * roots[:, None, None]  # [..., N, 6, 3]
+    matrix = rigid.swapaxes(-1, -2).reshape(*rigid.shape[:-3], -1, 6)
+    basis, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
+    basis = basis * (sizes > 1e-6 * sizes[..., :1])[..., None, :]
+    shares = (basis**2).reshape(-1, len(roots), 18).sum(axis=-1).mean(axis=0)
+    return {name: float((3 - shares[members]).sum()) for name, members in _groups(numbers).items()}
+
+
+def _groups(numbers: npt.ArrayLike) -> dict[str, npt.NDArray[np.bool_]]:
+    numbers = np.asarray(numbers, dtype=np.int64)
+    return {"all": numbers > 0, "hydrogen": numbers == 1, "heavy": numbers > 1}
+
+
+@dataclass(frozen=True)
+class EnergyAgreement:
+    """How potential energies compare with the reference's.
+
+    Attributes:
+        shift: (mean − reference mean) / standard deviation of the reference.
+        spread_ratio: standard deviation / standard deviation of the reference.
+    """
+
+    shift: float
+    spread_ratio: float
+
+
+def compare_energies(energies: npt.ArrayLike, reference: npt.ArrayLike) -> EnergyAgreement:
+    """Compare potential energies of generated frames [M] with the reference's [T], one unit."""
+    energies, reference = np.asarray(energies), np.asarray(reference)
+    spread = reference.std()
+    return EnergyAgreement(
+        shift=float((energies.mean() - reference.mean()) / spread),
+        spread_ratio=float(energies.std() / spread),
+    )
+
+
+def sgdml_model(molecule: str) -> Path:
+    """The sGDML force field of a molecule, ``sgdml/<molecule>.npz`` in the data folder.
+
+    Raises:
+        InputError: it is not there.
+    """
+    return find_file(
+        f"sgdml/{molecule}.npz",
+        what=f"the sGDML force field of {molecule}",
+        source="http://www.quantum-machine.org/gdml (sGDML models)",
+    )
+
+
+def sgdml_energies(model: str | Path, numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Float:
+    """Potential energies under an sGDML force field, about 2-10 ms a frame.
+
+    Args:
+        model: the model's npz, read without unpickling.
+        numbers: atomic numbers [N], in the model's order of atoms.
+        positions: [..., N, 3], Å.
+
+    Returns:
+        [...], eV.
+
+    Raises:
+        InputError: sgdml is not installed, the model is not readable or is for other atoms.
+    """
+    try:
+        from sgdml.predict import GDMLPredict
+    except ImportError:
+        raise InputError("sgdml is not installed: pip install 'trajgen[reference]'") from None
+    arrays = ArrayFile(model)
+    if not np.array_equal(arrays["z"], numbers):
+        raise InputError(f"{model}: made for atoms {arrays['z'].tolist()} in this order")
+    if (unit := str(arrays["e_unit"])) != "kcal/mol":
+        raise InputError(f"{model}: energies are in {unit}, expected kcal/mol")
+    predictor = GDMLPredict({name: arrays[name] for name in arrays}, max_processes=1)
+    positions = np.asarray(positions, dtype=np.float64)
+    energies, _ = predictor.predict(positions.reshape(-1, 3 * positions.shape[-2]))
+    return np.asarray(energies * KCAL_PER_MOL_IN_EV).reshape(positions.shape[:-2])
+
+
+def xtb_energies(numbers: npt.ArrayLike, positions: npt.ArrayLike, charge: int = 0) -> Float:
+    """Potential energies under GFN2-xTB, about 1 ms a frame.
+
+    Args:
+        numbers: atomic numbers [N].
+        positions: [..., N, 3], Å.
+        charge: total charge, e.
+
+    Returns:
+        [...], eV.
+
+    Raises:
+        InputError: tblite is not installed, or the molecule has an odd number of electrons.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    engine = XTBEngine(numbers, charge)
+    frames = positions.reshape(-1, *positions.shape[-2:])
+    energies = np.array([engine.energy_and_forces(frame)[0] for frame in frames])
+    return energies.reshape(positions.shape[:-2])
