@@ -47,8 +47,8 @@ def centre(positions: npt.ArrayLike, masses: Float) -> Float:
 def superpose(moving: npt.ArrayLike, fixed: npt.ArrayLike) -> Float:
     """``moving`` shifted and rotated onto ``fixed``, minimising Σ_i ‖x_i − y_i‖².
 
-    With H = Σ x yᵀ = U S Vᵀ (about the geometric centres) the rotation is V diag(1, 1, det V Uᵀ) Uᵀ:
-    proper, so a molecule is never reflected onto its mirror image.
+    About the geometric centres and with H = Σ x yᵀ = U S Vᵀ the rotation is V diag(1, 1, d) Uᵀ,
+    d = det V Uᵀ: proper, so a molecule is never reflected onto its mirror image.
 
     Args:
         moving, fixed: [..., N, 3], Å, leading axes broadcast.
