@@ -227,10 +227,12 @@ def _is_cut_in_a_number(chunk: list[str], last: bool) -> bool:
     decimals than all of its neighbours, above and to the left.
     """
     *others, final = [line.split() for line in chunk[2:]]
-    if not last or not others or len(final) < 2:
+    if not last or not others:
         return False
     if len(final) < min(map(len, others)):
         return True
+    if len(final) < 2:
+        return False
     neighbours = {_decimals(row[-1]) for row in [*others, final[:-1]]}
     return len(neighbours) == 1 and _decimals(final[-1]) < neighbours.pop()
 

@@ -11,8 +11,9 @@ in a scratch file, and at each flush
   process leaves every frame flushed before; killed within the write itself it can leave part of
   one more, which DCD readers skip and resuming removes;
 - HDF5, which an interrupted write can destroy: a copy is appended to and takes the file's place;
-- then the state file is replaced. It counts the frames (and bytes) that belong to the state, and
-  resuming cuts the files back to it: a resumed trajectory equals an uninterrupted one to the bit.
+- then the state file and the sidecar are replaced. The state file counts the frames (and bytes)
+  that belong to it, and resuming cuts the trajectories back to them: a resumed trajectory equals an
+  uninterrupted one to the bit.
 
 A flush comes every few seconds, never more often than keeps its cost below 5 %, and when the frames
 waiting fill the memory set aside for them, so memory does not grow with the trajectory.
@@ -35,7 +36,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -227,26 +228,22 @@ class _Block:
 
 
 @contextmanager
-def _scratch(name: str) -> Iterator[str]:
-    """A file for mdtraj to write, away from the trajectory, and gone afterwards.
-
-    On a full disk mdtraj raises this and that; here it is an OSError.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            yield os.path.join(folder, name)
-        except (RuntimeError, TypeError) as error:
-            raise OSError(f"{folder}: mdtraj could not write there; is the disk full?") from error
+def _checked(scratch: Path) -> Iterator[None]:
+    """On a full disk mdtraj raises this and that; here it is an OSError."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        raise OSError(f"{scratch}: mdtraj could not write it; is the disk full?") from error
 
 
-def _encode_dcd(block: _Block) -> tuple[bytes, bytes]:
+def _encode_dcd(block: _Block, scratch: Path) -> tuple[bytes, bytes]:
     """Header (that counts the frames of the block) and frames of a DCD file."""
     from mdtraj.formats import DCDTrajectoryFile
 
-    with _scratch("block.dcd") as path:
-        with DCDTrajectoryFile(path, "w") as file:
+    with _checked(scratch):
+        with DCDTrajectoryFile(str(scratch), "w") as file:
             file.write(block.positions.astype(np.float32))
-        content = Path(path).read_bytes()
+        content = scratch.read_bytes()
         if len(content) != _DCD_HEADER + len(block.positions) * 3 * (4 * len(block.numbers) + 8):
             raise RuntimeError("the DCD file has another size than its frames")
     # mdtraj fills the title with the time of day and with whatever was in memory.
@@ -262,25 +259,25 @@ _DCD_TITLE = (84 + 8) + 4 + 4
 _DCD_COUNTS = (8, 20)  # where it holds the number of frames, and of steps
 
 
-def _encode_xtc(block: _Block) -> tuple[bytes, bytes]:
+def _encode_xtc(block: _Block, scratch: Path) -> tuple[bytes, bytes]:
     """Frames of an XTC file, which has no header; numbered and timed, so any block can follow."""
     from mdtraj.formats import XTCTrajectoryFile
 
     n_frames = len(block.positions)
-    with _scratch("block.xtc") as path:
-        with XTCTrajectoryFile(path, "w") as file:
+    with _checked(scratch):
+        with XTCTrajectoryFile(str(scratch), "w") as file:
             file.write(
                 (block.positions / ANGSTROM_PER_NM).astype(np.float32),
                 time=(block.times_fs / FS_PER_PS).astype(np.float32),
                 step=np.arange(block.first, block.first + n_frames, dtype=np.int32),
             )
-        with XTCTrajectoryFile(path) as file:
+        with XTCTrajectoryFile(str(scratch)) as file:
             if len(file.read()[0]) != n_frames:
                 raise RuntimeError("the XTC file has fewer frames than were written")
-        return b"", Path(path).read_bytes()
+        return b"", scratch.read_bytes()
 
 
-def _encode_extxyz(block: _Block) -> tuple[bytes, bytes]:
+def _encode_extxyz(block: _Block, scratch: Path) -> tuple[bytes, bytes]:
     """Frames of an extended XYZ file."""
     from ase import Atoms
     from ase.io import write
@@ -304,10 +301,14 @@ def _encode_extxyz(block: _Block) -> tuple[bytes, bytes]:
 class _TrajectoryFile(Protocol):
     """The file of one replica."""
 
-    def append(self, block: _Block, n_bytes: int) -> int:
+    @property
+    def path(self) -> Path: ...
+
+    def append(self, block: _Block, n_bytes: int, scratch: Path) -> int:
         """Keep the first ``block.first`` frames, ``n_bytes`` long, add the block, and sync.
 
-        Returns the new size; raises OSError with the file as it was.
+        ``scratch`` is the path of a file that may be written on the way. Returns the new size;
+        raises OSError with the file as it was.
         """
         ...
 
@@ -322,16 +323,16 @@ class _AppendedFile:
 
     Attributes:
         path: the file.
-        encode: turns a block into (header, frames).
+        encode: turns a block into (header, frames), by way of a scratch file.
         counts: where in the header 32-bit integers hold the number of frames.
     """
 
     path: Path
-    encode: Callable[[_Block], tuple[bytes, bytes]]
+    encode: Callable[[_Block, Path], tuple[bytes, bytes]]
     counts: tuple[int, ...] = ()
 
-    def append(self, block: _Block, n_bytes: int) -> int:
-        header, frames = self.encode(block)
+    def append(self, block: _Block, n_bytes: int, scratch: Path) -> int:
+        header, frames = self.encode(block, scratch)
         if block.first == 0:
             _write_atomically(self.path, header + frames)
             return len(header) + len(frames)
@@ -342,11 +343,10 @@ class _AppendedFile:
                 left = memoryview(frames)
                 while left:
                     left = left[file.write(left) :]
-                os.fsync(file.fileno())
+                self._set_counts(file, block.first + len(block.positions))
             except OSError:
                 file.truncate(n_bytes)
                 raise
-            self._set_counts(file, block.first + len(block.positions))
         return n_bytes + len(frames)
 
     def cut(self, n_frames: int, n_bytes: int) -> None:
@@ -357,6 +357,7 @@ class _AppendedFile:
             self._set_counts(file, n_frames)
 
     def _set_counts(self, file: io.FileIO, n_frames: int) -> None:
+        """Put the number of frames where the header has it, and sync the file."""
         for offset in self.counts:
             file.seek(offset)
             file.write(struct.pack("=i", n_frames))
@@ -370,7 +371,7 @@ class _Hdf5File:
     path: Path
     topology: "Topology"
 
-    def append(self, block: _Block, n_bytes: int) -> int:
+    def append(self, block: _Block, n_bytes: int, scratch: Path) -> int:
         written = {
             "coordinates": (block.positions / ANGSTROM_PER_NM).astype(np.float32),
             "velocities": (block.velocities * (FS_PER_PS / ANGSTROM_PER_NM)).astype(np.float32),
@@ -444,6 +445,14 @@ def _topology(numbers: npt.NDArray[np.int64], positions: Float) -> "Topology":
     for i, j in bonded_pairs(numbers, positions):
         topology.add_bond(atoms[i], atoms[j])
     return topology
+
+
+def _save_topology(path: Path, topology: "Topology", positions: Float) -> None:
+    import mdtraj
+
+    frame = mdtraj.Trajectory(positions[None] / ANGSTROM_PER_NM, topology)
+    with _replacing(path) as part:
+        frame.save_pdb(part)
 
 
 # ---- the writer ----------------------------------------------------------------------------------
@@ -544,8 +553,7 @@ class TrajectoryWriter:
                 extra={},
             )
             save_state(out, self._point)
-            with _replacing(self.topology) as part:
-                self._save_topology(topology, start.positions[0], part)
+            _save_topology(self.topology, topology, start.positions[0])
         else:
             self._point = resume_from
             self._cut_back(start)
@@ -591,10 +599,11 @@ class TrajectoryWriter:
             return
         began = time.monotonic()
         try:
-            n_bytes = tuple(
-                file.append(self._block(replica), self._point.n_bytes[replica])
-                for replica, file in enumerate(self._files)
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                n_bytes = tuple(
+                    file.append(self._block(r), self._point.n_bytes[r], Path(folder, "block"))
+                    for r, file in enumerate(self._files)
+                )
             point = replace(
                 self._point,
                 state=self._pending[-1],
@@ -603,10 +612,13 @@ class TrajectoryWriter:
                 extra=self._extra,
             )
             save_state(self._out, point)
+            self._point, self._pending = point, []
+            self._write_sidecar("running")
         except OSError:
             self._disk_failed = True
+            with suppress(OSError, InputError):
+                self._cut_files()  # makes a little room, and all replicas as long as each other
             raise
-        self._point, self._pending = point, []
         self._flushed_at = time.monotonic()
         self._flush_took = self._flushed_at - began
 
@@ -626,9 +638,8 @@ class TrajectoryWriter:
             if not self._disk_failed:
                 self.flush()
         finally:
-            status = "failed" if self._disk_failed else status
-            with suppress(*[OSError] if self._disk_failed else []):
-                self._write_sidecar(status)
+            with suppress(OSError) if self._disk_failed else nullcontext():
+                self._write_sidecar("failed" if self._disk_failed else status)
 
     def _block(self, replica: int) -> _Block:
         """The waiting frames of one replica."""
@@ -681,19 +692,18 @@ class TrajectoryWriter:
                     f"{self._out}: cannot resume with {what} {now}: the run has {then}"
                 )
         _require_writable(self._out.parent)
-        if point.n_frames == 0:
-            return
         for path in self.trajectories:
-            if not path.exists():
+            if point.n_frames and not path.exists():
                 raise InputError(f"{path}: no such file, so the run cannot be resumed")
-        for file, size in zip(self._files, point.n_bytes, strict=True):
-            file.cut(point.n_frames, size)
+        self._cut_files()
 
-    def _save_topology(self, topology: "Topology", positions: Float, path: Path) -> None:
-        import mdtraj
-
-        frame = mdtraj.Trajectory(positions[None] / ANGSTROM_PER_NM, topology)
-        frame.save_pdb(path)
+    def _cut_files(self) -> None:
+        """Leave in the files what belongs to the last state that was saved."""
+        for file, size in zip(self._files, self._point.n_bytes, strict=True):
+            if self._point.n_frames:
+                file.cut(self._point.n_frames, size)
+            else:
+                file.path.unlink(missing_ok=True)
 
     def _write_sidecar(self, status: str) -> None:
         content = {
