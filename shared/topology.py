@@ -1,0 +1,54 @@
+"""Which atom is which, whatever the order of the file: environment classes from the bond graph.
+
+The class of an atom is its element refined by the classes of its bonded neighbours, repeated
+(Weisfeiler and Lehman, 1968; the idea behind Morgan's canonical numbering, 1965). Atoms in
+equivalent places, such as the hydrogens of a methyl group, share a class. The sorted classes of all
+atoms identify the molecule among those a model was trained on. A class is a short hash, the same on
+every machine.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.bonds import bonded_pairs
+
+_ROUNDS = 4
+
+
+def atom_classes(
+    numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int = _ROUNDS
+) -> list[str]:
+    """Environment class of each atom.
+
+    Args:
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å; bonds as in `shared.bonds`.
+        rounds: how many bonds away an atom can be and still tell two classes apart.
+
+    Returns:
+        N hashes of eight hexadecimal digits; permuting the atoms permutes them.
+    """
+    numbers = np.asarray(numbers, dtype=np.int64)
+    neighbours: list[list[int]] = [[] for _ in numbers]
+    for first, second in bonded_pairs(numbers, positions):
+        neighbours[first].append(int(second))
+        neighbours[second].append(int(first))
+    classes = [_digest(str(number)) for number in numbers]
+    for _ in range(rounds):
+        classes = [
+            _digest(own + "".join(sorted(classes[other] for other in near)))
+            for own, near in zip(classes, neighbours, strict=True)
+        ]
+    return classes
+
+
+def molecule_key(classes: Sequence[str]) -> str:
+    """One hash for a molecule: of the sorted classes of its atoms."""
+    return _digest("".join(sorted(classes)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
