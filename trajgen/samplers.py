@@ -70,7 +70,7 @@ def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, correct_last: bool = T
 def euler_maruyama(denoise: Denoiser, x: Tensor, sigmas: Tensor, normal: Normal) -> Tensor:
     """Euler-Maruyama for the reverse SDE with the clock σ²: K + 1 evaluations.
 
-    x <- x + (σ² - σ'²) score + sqrt(σ² - σ'²) z (Song et al. 2021, Eq. 46, "reverse diffusion").
+    x <- x + (σ² - σ'²) score + sqrt(σ² - σ'²) z (Song et al. 2021, App. E, "reverse diffusion").
 
     Args:
         denoise: see above. x: [B, M]. sigmas: [K + 1, B].
@@ -93,7 +93,7 @@ def predictor_corrector(
 ) -> Tensor:
     """Euler-Maruyama with Langevin steps at each new level: (1 + N_C) K + 1 evaluations.
 
-    Corrector (Song et al. 2021, Algorithms 2 and 5): x <- x + ε score + sqrt(2ε) z, where the ratio
+    Corrector (Song et al. 2021, Algorithms 2 and 4): x <- x + ε score + sqrt(2ε) z, where the ratio
     of signal to noise, r, sets ε = 2 (r ‖z‖/‖score‖)². The norms here are each molecule's root
     mean squares under its kernel, ‖z‖² = M and ‖score‖² = M/σ², hence
 

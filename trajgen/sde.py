@@ -1,11 +1,11 @@
 """Forward noising processes: variance exploding, without drift, conditioned on the acceleration.
 
-Both add noise to clean data x(0) on the clock s in [0, 1] (Song et al., ICLR 2021, Eq. 30),
+Both add noise to clean data x(0) on the clock s in [0, 1] (Song et al., ICLR 2021, App. C),
 
     dx = g(s) dw,   x(s) = x(0) + std(s) z,   g² = d std²/ds,   z standard normal,
 
 and both let the acceleration of the molecule set the amount of noise through one `scale` per
-molecule (Wu and Li, DiffMD, AAAI 2023, Eq. 4-5). They differ in the data and in the schedule:
+molecule (Wu and Li, DiffMD, AAAI 2023). They differ in the data and in the schedule:
 
 * `ResidualNoise`, for standardised residuals against inertial flight: std is geometric in s and
   exceeds the data at s = 1, so that noise alone is the prior.
@@ -62,7 +62,7 @@ class Noise(Protocol):
 class ResidualNoise(Noise):
     """std(s) = c(a) σ_min (σ_max/σ_min)^s, c(a) = 1 + η relu(ā - â²)².
 
-    Geometric from c σ_min to c σ_max (Song et al. 2021, Eq. 9), in units of the standardised data.
+    Geometric from c σ_min to c σ_max (Song et al. 2021, App. C), in units of the standardised data.
     â² is the molecule's mean squared standardised acceleration: calm molecules get more noise, as
     in DiffMD, but continuously at ā. Where the acceleration is unknown, c = 1.
 
@@ -112,7 +112,7 @@ class ResidualNoise(Noise):
 class PaperNoise(Noise):
     """g(s) = σ_a^s, std²(s) = (σ_a^2s - 1)/(2 ln σ_a), with the limit s at σ_a = 1; lengths in Å.
 
-    σ_a = σ η (‖a‖² - ā)² if ‖a‖² < ā, else σ; at least `floor` (DiffMD, Eq. 4-5). The scale of
+    σ_a = σ η (‖a‖² - ā)² if ‖a‖² < ā, else σ; at least `floor` (DiffMD). The scale of
     this process is σ_a. ‖a‖² is the molecule's mean squared acceleration per atom in the unit of ā;
     in (Å/fs²)² it rarely comes near the paper's ā of 0.01 to 10, so that σ_a is all but constant.
     Where the acceleration is unknown, σ_a = σ.
