@@ -1,0 +1,331 @@
+"""Roll-out: each generated state conditions the next, for R replicas in one batch.
+
+`Generator` is the head's `shared.state.Propagator`. Positions and velocities are kept in float64
+and the network sees them relative to the centre of mass in its own precision, so that a frame far
+from the origin loses nothing and a run that is resumed from a saved state continues to the bit: the
+noise of a step depends on the seed and on the time alone.
+
+What holds at every step: the centre of mass does not move relative to inertial flight and total
+momentum is kept (projection of the residual). Angular momentum is kept on request. A replica that
+becomes non-finite or breaks a bond (`shared.metrics.stability`) stops and repeats its last whole
+frame; the rest go on.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared.checkpoint import CheckpointConfig
+from shared.errors import InputError
+from shared.kinetics import temperature
+from shared.metrics.stability import StabilityWatch, reference_bonds
+from shared.state import PhaseState
+from shared.topology import atom_classes, molecule_key
+from shared.units import masses
+from trajgen.model import TransitionModel, project
+from trajgen.samplers import sample
+
+# Below this many network evaluations of 64 ethanols, compiling costs more than it saves.
+_COMPILE_ABOVE = 4e7  # evaluations x replicas x atoms²
+
+
+class Generator:
+    """Draws trajectories from a trained transition model.
+
+    Args:
+        model: the model, in evaluation mode.
+        config: what its checkpoint says; gives the molecules known and the defaults.
+        lag_fs: time step; None: the checkpoint's.
+        sampler: a name of `trajgen.samplers.SAMPLERS`; None: the checkpoint's.
+        steps: network evaluations per lag; None: the checkpoint's.
+        classes: atom classes of the molecule; None: found from the start frame. Give them where
+            the start may be strained, as when resuming.
+        keep_angular_momentum: project velocities so that L(t + Δ) is L(t), scaled as the thermostat
+            scales it: exp(−∫ξ dt).
+        thermostat_time_fs: relaxation time of a weak-coupling thermostat (Berendsen 1984) that
+            holds `thermostat_temperature_K`; None: no thermostat.
+        thermostat_temperature_K: its temperature; None: that of the training data.
+        compile: compile the network; None: where the run is long enough to pay for it.
+        device: where the network runs.
+
+    Raises:
+        InputError: a lag outside what the model was trained for.
+    """
+
+    def __init__(
+        self,
+        model: TransitionModel,
+        config: CheckpointConfig,
+        *,
+        lag_fs: float | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        classes: Sequence[str] | None = None,
+        keep_angular_momentum: bool = False,
+        thermostat_time_fs: float | None = None,
+        thermostat_temperature_K: float | None = None,
+        compile: bool | None = None,
+        device: str = "cpu",
+    ) -> None:
+        defaults = config.defaults
+        self.model, self.config = model.to(device).eval(), config
+        self.lag_fs = float(defaults["lag_fs"] if lag_fs is None else lag_fs)
+        shortest, longest = defaults.get("lag_range_fs", [self.lag_fs, self.lag_fs])
+        if not shortest - 1e-9 <= self.lag_fs <= longest + 1e-9:
+            known = f"{shortest:g}" if shortest == longest else f"{shortest:g} to {longest:g}"
+            raise InputError(
+                f"a lag of {self.lag_fs:g} fs is outside what checkpoint {config.name} was trained "
+                f"for ({known} fs)"
+            )
+        self.sampler = sampler or str(defaults["sampler"])
+        self.steps = int(defaults["steps"] if steps is None else steps)
+        self.classes = None if classes is None else list(classes)
+        self.keep_angular_momentum = keep_angular_momentum
+        self.thermostat_time_fs = thermostat_time_fs
+        self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
+        self.compile, self.device = compile, device
+        # Over which time a start's acceleration must have been taken to be of use.
+        self.acceleration_interval_fs = float(
+            defaults.get("acceleration_interval_fs") or self.lag_fs
+        )
+
+    def steps_per_frame(self, frame_interval_fs: float) -> int:
+        """Lags in a frame interval.
+
+        Raises:
+            InputError: not a whole number of them.
+        """
+        ratio = frame_interval_fs / self.lag_fs
+        if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
+            raise InputError(
+                f"the interval between frames ({frame_interval_fs:g} fs) must be a multiple of the "
+                f"lag ({self.lag_fs:g} fs)"
+            )
+        return round(ratio)
+
+    def atom_types(self, numbers: Any, positions: Any) -> tuple[list[str], str]:
+        """Classes of the atoms and the name of the molecule.
+
+        Raises:
+            InputError: an element or a molecule the checkpoint does not know.
+        """
+        return recognise(self.config, numbers, positions, self.classes)
+
+    def propagate(
+        self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
+    ) -> Iterator[PhaseState]:
+        """Generate `n_frames` states after the start, `frame_interval_fs` apart.
+
+        Args:
+            start: with velocities. Its thermostat variable, or else its previous velocities (if
+                they are `acceleration_interval_fs` old), condition the first step.
+            n_frames: how many.
+            frame_interval_fs: a multiple of the lag.
+            seed: of the noise; the step at time t uses (seed, t / lag), whatever came before.
+
+        Raises:
+            InputError: no velocities, an unknown molecule, or an interval that does not fit.
+        """
+        if start.velocities is None:
+            raise InputError(
+                "the start has no velocities; draw them (maxwell_boltzmann) or give a "
+                "history of frames"
+            )
+        per_frame = self.steps_per_frame(frame_interval_fs)
+        classes, _ = self.atom_types(start.numbers, start.positions[0])
+        state = _State(self, start, classes)
+        work = n_frames * per_frame * self.steps * start.n_replicas * start.n_atoms**2
+        denoise = self.model
+        if self.compile or (self.compile is None and work > _COMPILE_ABOVE):
+            denoise = torch.compile(self.model, dynamic=False)
+        return self._frames(state, denoise, n_frames, per_frame, seed)
+
+    def _frames(
+        self, state: "_State", denoise: Any, n_frames: int, per_frame: int, seed: int
+    ) -> Iterator[PhaseState]:
+        for _ in range(n_frames):
+            for _ in range(per_frame):
+                state.step(denoise, seed)
+            yield state.phase()
+
+
+class _State:
+    """The R replicas between two frames, and the step that advances them."""
+
+    def __init__(self, generator: Generator, start: PhaseState, classes: list[str]) -> None:
+        self.generator, self.start = generator, start
+        model, device = generator.model, generator.device
+        self.model = model
+        self.dtype = next(model.parameters()).dtype
+        index = {c: k for k, c in enumerate(model.types)}
+        r = start.n_replicas
+
+        def tensor(values: Any) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        self.types = torch.tensor([index[c] for c in classes], device=device).repeat(r, 1)
+        self.masses = tensor(masses(start.numbers))
+        self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)
+        self.x, self.v = tensor(start.positions), tensor(start.velocities)
+        self.xi = None if start.thermostat is None else tensor(start.thermostat[:, 0])
+        self.a = None
+        interval = start.previous_interval_fs
+        if interval is not None and abs(interval - generator.acceleration_interval_fs) < 1e-6:
+            self.a = tensor(start.accelerations)
+        self.previous_v: Tensor | None = None
+        self.alive = torch.ones(r, dtype=torch.bool, device=device)
+        if start.alive is not None:
+            self.alive = torch.tensor(start.alive, device=device)
+        self.count = round(start.time_fs / generator.lag_fs)
+        self.watch = StabilityWatch(reference_bonds(start.numbers, start.positions[0]), r)
+        self.watch.alive = self.alive.cpu().numpy().copy()
+
+    @torch.no_grad()
+    def step(self, denoise: Any, seed: int) -> None:
+        """Advance by one lag."""
+        model, g, dtype = self.model, self.generator, self.dtype
+        share = (self.masses / self.masses.sum())[:, None]
+        centre = (share * self.x).sum(1, keepdim=True)
+        drift = (share * self.v).sum(1, keepdim=True)
+        x, v = self.x - centre, self.v - drift
+        by_thermostat = model.history == "thermostat"
+        knows_xi = by_thermostat and self.xi is not None
+        c = model.condition(
+            self.types,
+            self.masses.to(dtype).expand(len(x), -1),
+            x.to(dtype),
+            v.to(dtype),
+            self.lag.to(dtype),
+            acceleration=None if knows_xi or self.a is None else self.a.to(dtype),
+            thermostat=self.xi.to(dtype) if knows_xi and self.xi is not None else None,
+        )
+        random = torch.Generator(self.lag.device)
+        random.manual_seed(seed * 1_000_003 + self.count)
+        scale = model.noise_scale(c)
+        n = c.positions[0].numel() * 2
+
+        def flat(residual: Tensor, thermostat: Tensor) -> Tensor:
+            return torch.cat([residual.flatten(1), thermostat[:, None]], 1)
+
+        def unflat(rows: Tensor) -> tuple[Tensor, Tensor]:
+            return rows[:, :n].unflatten(1, (-1, 3, 2)), rows[:, n]
+
+        def clean(rows: Tensor, sigma: Tensor) -> Tensor:
+            return flat(*denoise(c, *unflat(rows), sigma))
+
+        def project_rows(rows: Tensor) -> Tensor:
+            residual, thermostat = unflat(rows)
+            return flat(project(c, residual), thermostat)
+
+        white = flat(*model.white_noise(c, random))
+        prior = model.noise.prior(torch.zeros_like(white), white, scale)
+        rows = sample(g.sampler, clean, prior, model.noise, scale, g.steps, random, project_rows)
+        residual, thermostat = unflat(rows.double())
+        step, kick = (s[:, None, None] for s in model.scales(self.lag))
+        per_rootm = self.masses.rsqrt()[:, None]
+        new_x = x + g.lag_fs * v + per_rootm * step * residual[..., 0]
+        new_v = v + per_rootm * kick * residual[..., 1]
+        new_x = new_x - (share * new_x).sum(1, keepdim=True)
+        new_v = new_v - (share * new_v).sum(1, keepdim=True)
+        new_xi = thermostat * model.normalisation.thermostat if by_thermostat else None
+        if g.keep_angular_momentum:
+            friction = torch.zeros_like(self.lag)
+            if new_xi is not None:
+                friction = new_xi if self.xi is None else (new_xi + self.xi) / 2
+            decay = torch.exp(-friction * self.lag)
+            new_v = set_angular_momentum(
+                new_x, new_v, self.masses, decay[:, None] * angular_momentum(x, v, self.masses)
+            )
+        if g.thermostat_time_fs is not None:
+            new_v = self._couple(new_v)
+        self._accept(new_x + centre + g.lag_fs * drift, new_v + drift, new_xi)
+
+    def _couple(self, v: Tensor) -> Tensor:
+        """Scale velocities by sqrt(1 + (Δ/τ)(T0/T − 1)) (Berendsen et al., JCP 81, 3684, 1984)."""
+        g = self.generator
+        assert g.thermostat_time_fs is not None and g.thermostat_temperature_K is not None
+        now = torch.tensor(temperature(v.cpu().numpy(), self.masses.cpu().numpy()))
+        gain = min(1.0, g.lag_fs / g.thermostat_time_fs)
+        factor = (1 + gain * (g.thermostat_temperature_K / now - 1)).clamp(min=0).sqrt()
+        return v * factor.to(v.device)[:, None, None]
+
+    def _accept(self, x: Tensor, v: Tensor, xi: Tensor | None) -> None:
+        """Take the new state of the replicas that are whole; the others repeat their last."""
+        self.count += 1
+        time_fs = self.count * self.generator.lag_fs
+        finite = x.isfinite().all(-1).all(-1) & v.isfinite().all(-1).all(-1)
+        if xi is not None:
+            finite &= xi.isfinite()
+        seen = torch.where(finite[:, None, None], x, torch.nan)
+        alive = self.watch.update(seen.cpu().numpy(), time_fs)
+        self.alive = torch.from_numpy(alive.copy()).to(x.device)
+        keep = self.alive[:, None, None]
+        self.previous_v = self.v
+        self.x, self.v = torch.where(keep, x, self.x), torch.where(keep, v, self.v)
+        if xi is not None:
+            old = torch.zeros_like(xi) if self.xi is None else self.xi
+            self.xi = torch.where(self.alive, xi, old)
+        self.a = (self.v - self.previous_v) / self.generator.lag_fs
+
+    def phase(self) -> PhaseState:
+        """The state as arrays."""
+
+        def array(values: Tensor) -> Any:
+            return values.cpu().numpy().copy()
+
+        return PhaseState(
+            numbers=self.start.numbers,
+            positions=array(self.x),
+            velocities=array(self.v),
+            previous_velocities=None if self.previous_v is None else array(self.previous_v),
+            previous_interval_fs=None if self.previous_v is None else self.generator.lag_fs,
+            thermostat=None if self.xi is None else array(self.xi)[:, None],
+            time_fs=self.count * self.generator.lag_fs,
+            alive=array(self.alive),
+        )
+
+
+def recognise(
+    config: CheckpointConfig, numbers: Any, positions: Any, classes: Sequence[str] | None = None
+) -> tuple[list[str], str]:
+    """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
+
+    Raises:
+        InputError: an element or a molecule the checkpoint does not know.
+    """
+    from ase.data import chemical_symbols
+
+    unknown = sorted({int(z) for z in numbers} - set(config.elements))
+    if unknown:
+        raise InputError(
+            f"checkpoint {config.name} does not know the element "
+            f"{', '.join(chemical_symbols[z] for z in unknown)}; it knows "
+            f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
+            "python -m trajgen.train"
+        )
+    found = atom_classes(numbers, positions) if classes is None else list(classes)
+    key = molecule_key(found)
+    for name, molecule in config.molecules.items():
+        if molecule["key"] == key:
+            return found, name
+    raise InputError(
+        f"checkpoint {config.name} does not know this molecule; it knows "
+        f"{', '.join(config.molecules)}; train one for it with python -m trajgen.train"
+    )
+
+
+def angular_momentum(x: Tensor, v: Tensor, mass: Tensor) -> Tensor:
+    """L = Σ m x × v about the origin: x, v [R, N, 3], mass [N] -> [R, 3]."""
+    return (mass[:, None] * torch.linalg.cross(x, v)).sum(1)
+
+
+def set_angular_momentum(x: Tensor, v: Tensor, mass: Tensor, wanted: Tensor) -> Tensor:
+    """v + ω × x with ω = I⁺ (wanted − L): the least change, mass-weighted, that gives `wanted`."""
+    square = x.square().sum(-1)[..., None, None] * torch.eye(3, dtype=x.dtype, device=x.device)
+    inertia = (mass[:, None, None] * (square - x[..., :, None] * x[..., None, :])).sum(1)
+    lack = wanted - angular_momentum(x, v, mass)
+    omega = (torch.linalg.pinv(inertia, hermitian=True) @ lack[..., None])[..., 0]
+    return v + torch.linalg.cross(omega[:, None].expand_as(x), x)
