@@ -11,10 +11,11 @@ becomes non-finite or breaks a bond (`shared.metrics.stability`) stops and repea
 frame; the rest go on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,8 +42,8 @@ class Generator:
         lag_fs: time step; None: the checkpoint's.
         sampler: a name of `trajgen.samplers.SAMPLERS`; None: the checkpoint's.
         steps: network evaluations per lag; None: the checkpoint's.
-        classes: atom classes of the molecule; None: found from the start frame. Give them where
-            the start may be strained, as when resuming.
+        reference: positions [N, 3] Å that say which atoms are bonded and how long the bonds are;
+            None: the start's. Give those of the first start when resuming.
         keep_angular_momentum: project velocities so that L(t + Δ) is L(t), scaled as the thermostat
             scales it: exp(−∫ξ dt).
         thermostat_time_fs: relaxation time of a weak-coupling thermostat (Berendsen 1984) that
@@ -63,7 +64,7 @@ class Generator:
         lag_fs: float | None = None,
         sampler: str | None = None,
         steps: int | None = None,
-        classes: Sequence[str] | None = None,
+        reference: npt.NDArray[np.float64] | None = None,
         keep_angular_momentum: bool = False,
         thermostat_time_fs: float | None = None,
         thermostat_temperature_K: float | None = None,
@@ -82,7 +83,7 @@ class Generator:
             )
         self.sampler = sampler or str(defaults["sampler"])
         self.steps = int(defaults["steps"] if steps is None else steps)
-        self.classes = None if classes is None else list(classes)
+        self.reference = reference
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
         self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
@@ -106,14 +107,6 @@ class Generator:
             )
         return round(ratio)
 
-    def atom_types(self, numbers: Any, positions: Any) -> tuple[list[str], str]:
-        """Classes of the atoms and the name of the molecule.
-
-        Raises:
-            InputError: an element or a molecule the checkpoint does not know.
-        """
-        return recognise(self.config, numbers, positions, self.classes)
-
     def propagate(
         self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
     ) -> Iterator[PhaseState]:
@@ -135,8 +128,7 @@ class Generator:
                 "history of frames"
             )
         per_frame = self.steps_per_frame(frame_interval_fs)
-        classes, _ = self.atom_types(start.numbers, start.positions[0])
-        state = _State(self, start, classes)
+        state = _State(self, start)
         work = n_frames * per_frame * self.steps * start.n_replicas * start.n_atoms**2
         denoise = self.model
         if self.compile or (self.compile is None and work > _COMPILE_ABOVE):
@@ -155,13 +147,15 @@ class Generator:
 class _State:
     """The R replicas between two frames, and the step that advances them."""
 
-    def __init__(self, generator: Generator, start: PhaseState, classes: list[str]) -> None:
+    def __init__(self, generator: Generator, start: PhaseState) -> None:
         self.generator, self.start = generator, start
         model, device = generator.model, generator.device
         self.model = model
         self.dtype = next(model.parameters()).dtype
         index = {c: k for k, c in enumerate(model.types)}
         r = start.n_replicas
+        reference = start.positions[0] if generator.reference is None else generator.reference
+        classes, _ = recognise(generator.config, start.numbers, reference)
 
         def tensor(values: Any) -> Tensor:
             return torch.tensor(values, dtype=torch.float64, device=device)
@@ -180,7 +174,7 @@ class _State:
         if start.alive is not None:
             self.alive = torch.tensor(start.alive, device=device)
         self.count = round(start.time_fs / generator.lag_fs)
-        self.watch = StabilityWatch(reference_bonds(start.numbers, start.positions[0]), r)
+        self.watch = StabilityWatch(reference_bonds(start.numbers, reference), r)
         self.watch.alive = self.alive.cpu().numpy().copy()
 
     @torch.no_grad()
@@ -246,7 +240,8 @@ class _State:
     def _couple(self, v: Tensor) -> Tensor:
         """Scale velocities by sqrt(1 + (Δ/τ)(T0/T − 1)) (Berendsen et al., JCP 81, 3684, 1984)."""
         g = self.generator
-        assert g.thermostat_time_fs is not None and g.thermostat_temperature_K is not None
+        assert g.thermostat_time_fs is not None
+        assert g.thermostat_temperature_K is not None
         now = torch.tensor(temperature(v.cpu().numpy(), self.masses.cpu().numpy()))
         gain = min(1.0, g.lag_fs / g.thermostat_time_fs)
         factor = (1 + gain * (g.thermostat_temperature_K / now - 1)).clamp(min=0).sqrt()
@@ -289,7 +284,7 @@ class _State:
 
 
 def recognise(
-    config: CheckpointConfig, numbers: Any, positions: Any, classes: Sequence[str] | None = None
+    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
 ) -> tuple[list[str], str]:
     """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
 
@@ -298,7 +293,7 @@ def recognise(
     """
     from ase.data import chemical_symbols
 
-    unknown = sorted({int(z) for z in numbers} - set(config.elements))
+    unknown = sorted(set(np.asarray(numbers).tolist()) - set(config.elements))
     if unknown:
         raise InputError(
             f"checkpoint {config.name} does not know the element "
@@ -306,7 +301,7 @@ def recognise(
             f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
             "python -m trajgen.train"
         )
-    found = atom_classes(numbers, positions) if classes is None else list(classes)
+    found = atom_classes(numbers, positions)
     key = molecule_key(found)
     for name, molecule in config.molecules.items():
         if molecule["key"] == key:
