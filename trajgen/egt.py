@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared.layers.attention import masked_softmax, pair_mask
 from shared.layers.radial import ExponentialBasis
 
 # Decay of the attention with distance, per Å: far pairs matter less before anything is learned.
@@ -73,7 +74,8 @@ class EGTLayer(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels, bias=False)
         self.pair = nn.Linear(radial + 3 * directions, channels, bias=False)
-        self.direction = nn.Linear(vectors, directions, bias=False)
+        if directions:
+            self.direction = nn.Linear(vectors, directions, bias=False)
         self.weights = nn.Linear(channels, 2 * vectors + heads)
         self.value = nn.Linear(channels, channels)
         self.left = nn.Linear(vectors, vectors, bias=False)
@@ -227,8 +229,7 @@ class EGT(nn.Module):
         h = self.types(c.types) + self.nodes(torch.cat([own, whole], -1))
         u = self.vectors(torch.stack([v, 3 * rootm * v, a, 3 * rootm * a, y, w], -1))
 
-        itself = torch.eye(h.shape[1], dtype=torch.bool, device=h.device)
-        pairs = c.mask[:, None] & c.mask[:, :, None] & ~itself
+        pairs = pair_mask(c.mask)
         flight = c.flight[:, None, None] * rootm * v / len(self.layers)
         step = c.step[:, None, None] * rootm
         kicks = torch.zeros_like(noised)
