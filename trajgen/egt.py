@@ -116,10 +116,8 @@ class EGTLayer(nn.Module):
         e = functional.silu(e + self.pair(torch.cat(features, -1)))
 
         push, pull, logits = self.weights(e).split([self.vectors, self.vectors, self.heads], -1)
-        logits = torch.where(
-            pairs[..., None], logits - _ATTENTION_DECAY * distance[..., None], -1e4
-        )
-        alpha = torch.softmax(logits, 2)
+        logits = logits - _ATTENTION_DECAY * distance[..., None]
+        alpha = masked_softmax(logits, pairs[..., None], 2)
         wide = alpha.repeat_interleave(self.vectors // self.heads, -1)
         vectors = (wide * push)[:, :, :, None] * unit + (wide * pull)[:, :, :, None] * u[:, None]
         u = u + vectors.sum(2)
