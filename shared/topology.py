@@ -19,7 +19,7 @@ _ROUNDS = 4
 
 
 def atom_classes(
-    numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int = _ROUNDS
+    numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int = _ROUNDS, mult: float = 1.2
 ) -> list[str]:
     """Environment class of each atom.
 
@@ -27,13 +27,14 @@ def atom_classes(
         numbers: atomic numbers [N].
         positions: [N, 3], Å; bonds as in `shared.bonds`.
         rounds: how many bonds away an atom can be and still tell two classes apart.
+        mult: factor on the covalent radii.
 
     Returns:
         N hashes of eight hexadecimal digits; permuting the atoms permutes them.
     """
     numbers = np.asarray(numbers, dtype=np.int64)
     neighbours: list[list[int]] = [[] for _ in numbers]
-    for first, second in bonded_pairs(numbers, positions):
+    for first, second in bonded_pairs(numbers, positions, mult):
         neighbours[first].append(int(second))
         neighbours[second].append(int(first))
     classes = [_digest(str(number)) for number in numbers]

@@ -11,7 +11,9 @@ becomes non-finite or breaks a bond (`shared.metrics.stability`) stops and repea
 frame; the rest go on.
 """
 
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,15 @@ from shared.errors import InputError
 from shared.kinetics import temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
 from shared.state import PhaseState
-from shared.topology import atom_classes, molecule_key
 from shared.units import masses
+from trajgen.load import recognise
 from trajgen.model import TransitionModel, project
-from trajgen.samplers import sample
+from trajgen.samplers import SAMPLERS, sample
 
-# Below this many network evaluations of 64 ethanols, compiling costs more than it saves.
-_COMPILE_ABOVE = 4e7  # evaluations x replicas x atoms²
+_log = logging.getLogger(__name__)
+
+# Below this much work compiling costs more than it saves.
+_COMPILE_ABOVE = 4e7  # network evaluations x replicas x atoms²
 
 
 class Generator:
@@ -53,7 +57,7 @@ class Generator:
         device: where the network runs.
 
     Raises:
-        InputError: a lag outside what the model was trained for.
+        InputError: a lag outside what the model was trained for, an unknown sampler, steps < 1.
     """
 
     def __init__(
@@ -83,6 +87,12 @@ class Generator:
             )
         self.sampler = sampler or str(defaults["sampler"])
         self.steps = int(defaults["steps"] if steps is None else steps)
+        if self.sampler not in SAMPLERS:
+            raise InputError(
+                f"unknown sampler {self.sampler!r}; choose one of {', '.join(SAMPLERS)}"
+            )
+        if self.steps < 1:
+            raise InputError(f"at least 1 network evaluation per lag is needed, not {self.steps}")
         self.reference = reference
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
@@ -100,7 +110,7 @@ class Generator:
             InputError: not a whole number of them.
         """
         ratio = frame_interval_fs / self.lag_fs
-        if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
+        if not (math.isfinite(ratio) and ratio > 0.5 and abs(ratio - round(ratio)) < 1e-6):
             raise InputError(
                 f"the interval between frames ({frame_interval_fs:g} fs) must be a multiple of the "
                 f"lag ({self.lag_fs:g} fs)"
@@ -129,11 +139,16 @@ class Generator:
             )
         per_frame = self.steps_per_frame(frame_interval_fs)
         state = _State(self, start)
-        work = n_frames * per_frame * self.steps * start.n_replicas * start.n_atoms**2
-        denoise = self.model
-        if self.compile or (self.compile is None and work > _COMPILE_ABOVE):
-            denoise = torch.compile(self.model, dynamic=False)
+        compile = self.compile
+        if compile is None:
+            compile = self.worth_compiling(start, n_frames, frame_interval_fs)
+        denoise = _compiled(self.model) if compile else self.model
         return self._frames(state, denoise, n_frames, per_frame, seed)
+
+    def worth_compiling(self, start: PhaseState, n_frames: int, frame_interval_fs: float) -> bool:
+        """Whether compiling the network pays for a run of that many frames."""
+        evaluations = n_frames * self.steps_per_frame(frame_interval_fs) * self.steps
+        return evaluations * start.n_replicas * start.n_atoms**2 > _COMPILE_ABOVE
 
     def _frames(
         self, state: "_State", denoise: Any, n_frames: int, per_frame: int, seed: int
@@ -142,6 +157,24 @@ class Generator:
             for _ in range(per_frame):
                 state.step(denoise, seed)
             yield state.phase()
+
+
+def _compiled(model: TransitionModel) -> Callable[..., Any]:
+    """The model, compiled at its first call; as it is where that fails, say for want of a compiler."""
+    call: Callable[..., Any] = torch.compile(model, dynamic=False)
+
+    def denoise(*arguments: Any) -> Any:
+        nonlocal call
+        try:
+            return call(*arguments)
+        except Exception as error:
+            if call is model:
+                raise
+            _log.warning("not compiled (%s): this will be slower", type(error).__name__)
+            call = model
+            return call(*arguments)
+
+    return denoise
 
 
 class _State:
@@ -164,10 +197,15 @@ class _State:
         self.masses = tensor(masses(start.numbers))
         self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)
         self.x, self.v = tensor(start.positions), tensor(start.velocities)
-        self.xi = None if start.thermostat is None else tensor(start.thermostat[:, 0])
+        by_thermostat = model.history == "thermostat"
+        self.xi = None
+        if by_thermostat and start.thermostat is not None:
+            self.xi = tensor(start.thermostat[:, 0])
         self.a = None
+        # Without ξ the roll-out hands on the acceleration over a lag, and a resumed one starts so.
+        of_use = [generator.acceleration_interval_fs] + [generator.lag_fs] * (not by_thermostat)
         interval = start.previous_interval_fs
-        if interval is not None and abs(interval - generator.acceleration_interval_fs) < 1e-6:
+        if interval is not None and np.isclose(interval, of_use, rtol=0, atol=1e-6).any():
             self.a = tensor(start.accelerations)
         self.previous_v: Tensor | None = None
         self.alive = torch.ones(r, dtype=torch.bool, device=device)
@@ -255,7 +293,8 @@ class _State:
         if xi is not None:
             finite &= xi.isfinite()
         seen = torch.where(finite[:, None, None], x, torch.nan)
-        alive = self.watch.update(seen.cpu().numpy(), time_fs)
+        kelvin = temperature(v.cpu().numpy(), self.masses.cpu().numpy())
+        alive = self.watch.update(seen.cpu().numpy(), time_fs, kelvin)
         self.alive = torch.from_numpy(alive.copy()).to(x.device)
         keep = self.alive[:, None, None]
         self.previous_v = self.v
@@ -281,35 +320,6 @@ class _State:
             time_fs=self.count * self.generator.lag_fs,
             alive=array(self.alive),
         )
-
-
-def recognise(
-    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
-) -> tuple[list[str], str]:
-    """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
-
-    Raises:
-        InputError: an element or a molecule the checkpoint does not know.
-    """
-    from ase.data import chemical_symbols
-
-    unknown = sorted(set(np.asarray(numbers).tolist()) - set(config.elements))
-    if unknown:
-        raise InputError(
-            f"checkpoint {config.name} does not know the element "
-            f"{', '.join(chemical_symbols[z] for z in unknown)}; it knows "
-            f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
-            "python -m trajgen.train"
-        )
-    found = atom_classes(numbers, positions)
-    key = molecule_key(found)
-    for name, molecule in config.molecules.items():
-        if molecule["key"] == key:
-            return found, name
-    raise InputError(
-        f"checkpoint {config.name} does not know this molecule; it knows "
-        f"{', '.join(config.molecules)}; train one for it with python -m trajgen.train"
-    )
 
 
 def angular_momentum(x: Tensor, v: Tensor, mass: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
-from shared.checkpoint import CheckpointConfig, load, save
+from shared.checkpoint import CheckpointConfig, save
 from shared.training import learning_rate_factor, optimisers
 from trajgen.egt import Condition
+from trajgen.load import load_model
 from trajgen.model import Normalisation, TransitionModel
 from trajgen.pairs import (
     FramePairs,
@@ -85,16 +86,6 @@ def build_model(settings: Any, series: list[Series]) -> TransitionModel:
     return TransitionModel(
         types, normalisation, settings.network, settings.noise, history=data.history
     )
-
-
-def load_model(name_or_path: str) -> tuple[TransitionModel, CheckpointConfig]:
-    """A released generator: the model in evaluation mode, and what its config says."""
-    from trajgen.checkpoints import model_from_config
-
-    checkpoint = load(name_or_path, "trajgen")
-    model = model_from_config(checkpoint.config)
-    checkpoint.load_weights(model)
-    return model.eval(), checkpoint.config
 
 
 class Training(L.LightningModule):

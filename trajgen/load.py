@@ -1,0 +1,126 @@
+"""Which generator for which molecule: recognise the frame, choose a checkpoint, build its model.
+
+A molecule is recognised by the environment classes of its atoms (`shared.topology`), whatever their
+order. Beside a shared checkpoint NAME the package may ship NAME-MOLECULE, the same model fine-tuned
+for one molecule; it is chosen for that molecule. Everything but `build` and `load_model` works
+without torch, so that a command line can say what is wrong at once.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
+from shared.errors import InputError
+from shared.topology import atom_classes, molecule_key
+
+if TYPE_CHECKING:
+    from trajgen.model import TransitionModel
+
+__all__ = ["build", "choose", "load_model", "open_checkpoint", "recognise"]
+
+# Factors on the covalent radii under which atoms count as bonded, in the order tried: in one of
+# some hundred frames at 500 K a bond is stretched beyond the first.
+_BOND_FACTORS = (1.2, 1.25, 1.3, 1.15)
+
+
+def open_checkpoint(name_or_path: str) -> Checkpoint:
+    """A checkpoint of this head, its entries checked, its weights still on disk.
+
+    Raises:
+        InputError: as `shared.checkpoint.load`, or an entry that a roll-out needs is missing.
+    """
+    checkpoint = load(name_or_path, "trajgen")
+    config = checkpoint.config
+    missing = [f"defaults.{key}" for key in ("lag_fs", "sampler", "steps")]
+    missing = [entry for entry in missing if entry.split(".")[1] not in config.defaults]
+    missing += [
+        f"molecules.{name}.key"
+        for name, molecule in config.molecules.items()
+        if not (isinstance(molecule, dict) and "key" in molecule)
+    ]
+    if missing:
+        raise InputError(f"{checkpoint.folder}: corrupt, the entry {missing[0]} is missing")
+    return checkpoint
+
+
+def choose(name_or_path: str, numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Checkpoint:
+    """The checkpoint of that name, or the one that ships for the molecule of a frame.
+
+    Args:
+        name_or_path: name of a shipped checkpoint, or a folder.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+
+    Raises:
+        InputError: as `open_checkpoint` and `recognise`.
+    """
+    checkpoint = open_checkpoint(name_or_path)
+    _, molecule = recognise(checkpoint.config, numbers, positions)
+    special = f"{name_or_path}-{molecule}"
+    known = shipped("trajgen")
+    if name_or_path in known and special in known:
+        checkpoint = open_checkpoint(special)
+        recognise(checkpoint.config, numbers, positions)
+    return checkpoint
+
+
+def recognise(
+    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> tuple[list[str], str]:
+    """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
+
+    Raises:
+        InputError: an element or a molecule the checkpoint does not know.
+    """
+    from ase.data import chemical_symbols
+
+    unknown = sorted(set(np.asarray(numbers).tolist()) - set(config.elements))
+    if unknown:
+        raise InputError(
+            f"checkpoint {config.name} does not know the element "
+            f"{', '.join(chemical_symbols[z] for z in unknown)}; it knows "
+            f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
+            "python -m trajgen.train --config FILE"
+        )
+    names = {molecule["key"]: name for name, molecule in config.molecules.items()}
+    for factor in _BOND_FACTORS:
+        found = atom_classes(numbers, positions, mult=factor)
+        if (name := names.get(molecule_key(found))) is not None:
+            return found, name
+    raise InputError(
+        f"checkpoint {config.name} does not know this molecule; it knows "
+        f"{', '.join(config.molecules)}; train one for it with "
+        "python -m trajgen.train --config FILE"
+    )
+
+
+def build(checkpoint: Checkpoint) -> "TransitionModel":
+    """The model with its weights, in evaluation mode.
+
+    Raises:
+        InputError: entries or weights that do not fit the model.
+    """
+    from trajgen.checkpoints import model_from_config
+
+    try:
+        model = model_from_config(checkpoint.config)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{checkpoint.folder}: its config does not describe a model ({error})"
+        ) from None
+    checkpoint.load_weights(model)
+    return model.eval()
+
+
+def load_model(name_or_path: str) -> "tuple[TransitionModel, CheckpointConfig]":
+    """A released generator, by name or path: the model in evaluation mode, and its config.
+
+    Raises:
+        InputError: as `open_checkpoint` and `build`.
+    """
+    checkpoint = open_checkpoint(name_or_path)
+    return build(checkpoint), checkpoint.config
