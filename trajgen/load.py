@@ -18,7 +18,14 @@ from shared.topology import atom_classes, molecule_key
 if TYPE_CHECKING:
     from trajgen.model import TransitionModel
 
-__all__ = ["build", "choose", "load_model", "open_checkpoint", "recognise"]
+__all__ = [
+    "acceleration_interval",
+    "build",
+    "choose",
+    "load_model",
+    "open_checkpoint",
+    "recognise",
+]
 
 # Factors on the covalent radii under which atoms count as bonded, in the order tried: in one of
 # some hundred frames at 500 K a bond is stretched beyond the first.
@@ -45,25 +52,37 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     return checkpoint
 
 
-def choose(name_or_path: str, numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Checkpoint:
-    """The checkpoint of that name, or the one that ships for the molecule of a frame.
+def choose(
+    checkpoint: Checkpoint, numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> tuple[Checkpoint, str]:
+    """The checkpoint, or the one that ships beside it for the molecule of a frame, and its name.
 
     Args:
-        name_or_path: name of a shipped checkpoint, or a folder.
+        checkpoint: one that knows the molecule.
         numbers: atomic numbers [N].
         positions: [N, 3], Å.
 
     Raises:
-        InputError: as `open_checkpoint` and `recognise`.
+        InputError: as `recognise`.
     """
-    checkpoint = open_checkpoint(name_or_path)
     _, molecule = recognise(checkpoint.config, numbers, positions)
-    special = f"{name_or_path}-{molecule}"
     known = shipped("trajgen")
-    if name_or_path in known and special in known:
+    special = f"{checkpoint.folder.name}-{molecule}"
+    if checkpoint.folder in known.values() and special in known:
         checkpoint = open_checkpoint(special)
         recognise(checkpoint.config, numbers, positions)
-    return checkpoint
+    return checkpoint, molecule
+
+
+def acceleration_interval(config: CheckpointConfig, lag_fs: float | None = None) -> float:
+    """Time over which a start's acceleration must have been taken to be of use, fs.
+
+    Args:
+        config: what the checkpoint says; where it says nothing, the interval is the lag.
+        lag_fs: time step; None: the checkpoint's.
+    """
+    lag_fs = config.defaults["lag_fs"] if lag_fs is None else lag_fs
+    return float(config.defaults.get("acceleration_interval_fs") or lag_fs)
 
 
 def recognise(

@@ -27,9 +27,9 @@ from shared.kinetics import temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
 from shared.state import PhaseState
 from shared.units import masses
-from trajgen.load import recognise
-from trajgen.model import TransitionModel, project
-from trajgen.samplers import SAMPLERS, sample
+from trajgen.kernel import TransitionKernel, cast, draw
+from trajgen.load import acceleration_interval, recognise
+from trajgen.samplers import SAMPLERS
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Generator:
 
     def __init__(
         self,
-        model: TransitionModel,
+        model: TransitionKernel,
         config: CheckpointConfig,
         *,
         lag_fs: float | None = None,
@@ -98,10 +98,7 @@ class Generator:
         self.thermostat_time_fs = thermostat_time_fs
         self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
         self.compile, self.device = compile, device
-        # Over which time a start's acceleration must have been taken to be of use.
-        self.acceleration_interval_fs = float(
-            defaults.get("acceleration_interval_fs") or self.lag_fs
-        )
+        self.acceleration_interval_fs = acceleration_interval(config, self.lag_fs)
 
     def steps_per_frame(self, frame_interval_fs: float) -> int:
         """Lags in a frame interval.
@@ -159,8 +156,8 @@ class Generator:
             yield state.phase()
 
 
-def _compiled(model: TransitionModel) -> Callable[..., Any]:
-    """The model, compiled at its first call; as it is where that fails, say for want of a compiler."""
+def _compiled(model: TransitionKernel) -> Callable[..., Any]:
+    """The model, compiled at its first call; as it is if that fails, say for want of a compiler."""
     call: Callable[..., Any] = torch.compile(model, dynamic=False)
 
     def denoise(*arguments: Any) -> Any:
@@ -218,51 +215,28 @@ class _State:
     @torch.no_grad()
     def step(self, denoise: Any, seed: int) -> None:
         """Advance by one lag."""
-        model, g, dtype = self.model, self.generator, self.dtype
+        model, g = self.model, self.generator
         share = (self.masses / self.masses.sum())[:, None]
         centre = (share * self.x).sum(1, keepdim=True)
         drift = (share * self.v).sum(1, keepdim=True)
         x, v = self.x - centre, self.v - drift
-        by_thermostat = model.history == "thermostat"
-        knows_xi = by_thermostat and self.xi is not None
+        knows_xi = self.xi is not None
         c = model.condition(
             self.types,
-            self.masses.to(dtype).expand(len(x), -1),
-            x.to(dtype),
-            v.to(dtype),
-            self.lag.to(dtype),
-            acceleration=None if knows_xi or self.a is None else self.a.to(dtype),
-            thermostat=self.xi.to(dtype) if knows_xi and self.xi is not None else None,
+            self.masses.expand(len(x), -1),
+            x,
+            v,
+            self.lag,
+            acceleration=None if knows_xi else self.a,
+            thermostat=self.xi if knows_xi else None,
         )
         random = torch.Generator(self.lag.device)
         random.manual_seed(seed * 1_000_003 + self.count)
-        scale = model.noise_scale(c)
-        n = c.positions[0].numel() * 2
-
-        def flat(residual: Tensor, thermostat: Tensor) -> Tensor:
-            return torch.cat([residual.flatten(1), thermostat[:, None]], 1)
-
-        def unflat(rows: Tensor) -> tuple[Tensor, Tensor]:
-            return rows[:, :n].unflatten(1, (-1, 3, 2)), rows[:, n]
-
-        def clean(rows: Tensor, sigma: Tensor) -> Tensor:
-            return flat(*denoise(c, *unflat(rows), sigma))
-
-        def project_rows(rows: Tensor) -> Tensor:
-            residual, thermostat = unflat(rows)
-            return flat(project(c, residual), thermostat)
-
-        white = flat(*model.white_noise(c, random))
-        prior = model.noise.prior(torch.zeros_like(white), white, scale)
-        rows = sample(g.sampler, clean, prior, model.noise, scale, g.steps, random, project_rows)
-        residual, thermostat = unflat(rows.double())
-        step, kick = (s[:, None, None] for s in model.scales(self.lag))
-        per_rootm = self.masses.rsqrt()[:, None]
-        new_x = x + g.lag_fs * v + per_rootm * step * residual[..., 0]
-        new_v = v + per_rootm * kick * residual[..., 1]
+        narrow = cast(c, self.dtype)
+        rows = draw(model, narrow, g.sampler, g.steps, generator=random, network=denoise)
+        new_x, new_v, new_xi = model.decode(c, rows.double())
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)
-        new_xi = thermostat * model.normalisation.thermostat if by_thermostat else None
         if g.keep_angular_momentum:
             friction = torch.zeros_like(self.lag)
             if new_xi is not None:
