@@ -31,8 +31,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +71,7 @@ FORMATS = {
 _STATE_VERSION = 1
 _PENDING_BYTES = 64 * 2**20  # positions and velocities that may wait for a flush
 _HDF5_OVERHEAD = 2**20  # bytes that a block may need beside its own
+_LOST = "has lost frames since it was written, so the run cannot be resumed; start a new one"
 _FLUSH_SHARE = 0.05  # of the time may go into flushes
 
 
@@ -351,7 +354,7 @@ class _AppendedFile:
 
     def cut(self, n_frames: int, n_bytes: int) -> None:
         if self.path.stat().st_size < n_bytes:
-            raise InputError(f"{self.path}: has lost frames since it was written; start a new run")
+            raise InputError(f"{self.path}: {_LOST}")
         with open(self.path, "r+b", buffering=0) as file:
             file.truncate(n_bytes)
             self._set_counts(file, n_frames)
@@ -403,6 +406,8 @@ class _Hdf5File:
                 with HDF5TrajectoryFile(part, "a" if n_frames else "w") as file:
                     if n_frames == 0:
                         file.topology = self.topology
+                    elif len(file.root.coordinates) < n_frames:
+                        raise InputError(f"{self.path}: {_LOST}")
                     else:
                         for name in ("coordinates", "velocities", "time"):
                             file.root[name].truncate(n_frames)
@@ -593,10 +598,14 @@ class TrajectoryWriter:
     def flush(self) -> None:
         """Bring all frames to disk, and the state file up to them.
 
-        If it is interrupted, the next flush does it all again, to the same effect.
+        Ctrl-C waits for the end of it. Should it be interrupted otherwise, the next flush does it
+        all again, to the same effect.
         """
-        if not self._pending:
-            return
+        if self._pending:
+            with _interrupt_after():
+                self._flush()
+
+    def _flush(self) -> None:
         began = time.monotonic()
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -720,6 +729,26 @@ class TrajectoryWriter:
         }
         text = json.dumps(content, indent=2, ensure_ascii=False, default=_to_json)
         _write_atomically(self.sidecar_path, text.encode() + b"\n")
+
+
+@contextmanager
+def _interrupt_after() -> Iterator[None]:
+    """Let Ctrl-C wait: raised while numpy formats numbers for ASE, KeyboardInterrupt can get lost.
+
+    Signals belong to the main thread; in another one nothing happens here.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _copy(state: PhaseState) -> PhaseState:

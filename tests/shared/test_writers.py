@@ -295,6 +295,27 @@ def test_ctrl_c_within_a_flush(
     check_files(tmp_path / "a", kind, 3, load_state(tmp_path / "a").n_frames)
 
 
+def test_ctrl_c_waits_for_the_flush(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_interrupt(source: Path, target: Path) -> None:
+        replace(source, target)
+        signal.raise_signal(signal.SIGINT)
+
+    with TrajectoryWriter(
+        tmp_path / "a", frame(0, 3), format=kind, frame_interval_fs=INTERVAL
+    ) as writer:
+        writer.write(frame(1, 3))
+        replace = os.replace
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", and_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                writer.flush()
+        assert load_state(tmp_path / "a").n_frames == 1
+        writer.write(frame(2, 3))
+    check_files(tmp_path / "a", kind, 3, 2)
+
+
 def test_an_exception_keeps_the_frames(tmp_path: Path) -> None:
     class ModelError(Exception):
         pass
@@ -340,7 +361,7 @@ def running(kind: str, n_replicas: int, out: Path) -> Iterator[subprocess.Popen]
 def test_killed_and_resumed(tmp_path: Path, kind: str, n_replicas: int) -> None:
     out = tmp_path / "killed"
     with running(kind, n_replicas, out) as process:
-        for _ in range(10):
+        for _ in range(4):
             flushed = int(process.stdout.readline())
         time.sleep(np.random.default_rng().uniform(0.0, 0.02))  # anywhere, a flush included
         process.send_signal(signal.SIGKILL)
@@ -397,13 +418,17 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
         resume(out, frame_interval_fs=1.0)
     with pytest.raises(InputError, match="number of replicas 3: the run has 1"):
         resume(out, start=frame(0, 3))
-    content = (tmp_path / "a.dcd").read_bytes()
-    (tmp_path / "a.dcd").write_bytes(content[:-1])
+
+
+def test_files_that_lost_frames(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "a", kind, 1, last=3, flush_every=3)
+    write(tmp_path / "short", kind, 1, last=2, flush_every=3)
+    (tmp_path / f"short.{kind}").replace(tmp_path / f"a.{kind}")
     with pytest.raises(InputError, match="has lost frames"):
-        resume(out)
-    (tmp_path / "a.dcd").unlink()
+        resume(tmp_path / "a", format=kind)
+    (tmp_path / f"a.{kind}").unlink()
     with pytest.raises(InputError, match="no such file"):
-        resume(out)
+        resume(tmp_path / "a", format=kind)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", "cut", "version"])
