@@ -1,0 +1,314 @@
+"""What the measurements share: a checkpoint on a molecule, starts from frames, roll-outs, and the
+one long simulation that stability, temperatures, distributions and energies are all read from.
+
+Every run uses the checkpoint's own lag, sampler and number of steps. No thermostat, no constraints.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from _report import Row
+
+from shared.data.md17 import MD17Series, load_md17s
+from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
+from shared.errors import InputError
+from shared.kinetics import backward_velocity
+from shared.metrics.energetics import group_temperatures
+from shared.metrics.stability import THRESHOLD, ReferenceBonds, bond_deviation, reference_bonds
+from shared.state import PhaseState
+from shared.units import FS_PER_PS, masses
+from shared.writers import ResumePoint, load_state, save_state
+from trajgen.rollout import Generator
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+GROUPS = ("all", "hydrogen", "heavy")
+REFERENCE = slice(0, SHORT_TO_LONG.test.stop)  # frames that distributions are held against
+JUDGED_FROM = 0.2  # share of the long simulation that is left out: 20 of 100 ps
+FLUSH_PS = 5.0
+SPACING_FS = 5.0  # of frames where a protocol asks for 5 fs
+BATCH = 64  # replicas advanced together where there are many
+SEED = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be chosen on the command line.
+
+    Attributes:
+        checkpoint: name or folder of the generator.
+        paper: name or folder of the generator in `paper` mode.
+        replicas, stability_ps: of the long simulation.
+        paper_replicas, paper_ps: of the short one that `paper` mode is compared by.
+        ensemble: samples per start of the ensemble.
+        energy_frames: generated frames whose potential energy is computed.
+        cost_s: CPU seconds that each speed is measured for.
+        folder: where long simulations are kept.
+    """
+
+    checkpoint: str = "md17s"
+    paper: str = "md17s-paper"
+    replicas: int = 32
+    stability_ps: float = 100.0
+    paper_replicas: int = 8
+    paper_ps: float = 0.5
+    ensemble: int = 32
+    energy_frames: int = 300
+    cost_s: float = 15.0
+    folder: Path = Path("runs/benchmark")
+
+
+class Skip(Exception):
+    """A measurement that cannot be made here; the message says why."""
+
+
+# --- a checkpoint on a molecule -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A generator and the surrogate data of the molecule it is judged on."""
+
+    molecule: str
+    generator: Generator
+    series: MD17Series
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint whose weights are used."""
+        return self.generator.config.name
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the weights."""
+        return self.generator.config.weights_sha256
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Atomic numbers [N]."""
+        return self.series.numbers
+
+    @cached_property
+    def masses(self) -> Float:
+        """[N], amu."""
+        return masses(self.numbers)
+
+    @cached_property
+    def bonds(self) -> ReferenceBonds:
+        """Bonds with their mean lengths over the training frames."""
+        return mean_bonds(self.series)
+
+    def row(self, protocol: str, **common: Any) -> Callable[..., Row]:
+        """(metric, value, …) -> a row about this checkpoint on this molecule, unless said."""
+        common = {"model": self.name, "data": self.series.source} | common
+        return partial(Row, protocol=protocol, system=self.molecule, **common)
+
+    def interval_fs(self, wished: float = SPACING_FS) -> float:
+        """The multiple of the lag nearest to a wished spacing of frames, fs."""
+        lag = self.generator.lag_fs
+        return lag * max(1, round(wished / lag))
+
+
+@lru_cache(maxsize=16)
+def subject(checkpoint: str, molecule: str) -> Subject:
+    """Load the generator that a checkpoint's name stands for on this molecule.
+
+    Raises:
+        Skip: there is no such checkpoint, or it was not trained on the molecule.
+    """
+    from trajgen.training import load_model
+
+    try:
+        model, config = load_model(checkpoint)
+    except InputError as error:
+        raise Skip(str(error)) from None
+    if molecule not in config.molecules:
+        raise Skip(f"{config.name} was not trained on {molecule}")
+    series = load_md17s(molecule)
+    return Subject(molecule, Generator(model, config, reference=calmest_frame(series)), series)
+
+
+def mean_bonds(series: MD17Series) -> ReferenceBonds:
+    """Bonds of the first frame; mean lengths over the training frames."""
+    train = series.positions[: SHORT_TO_LONG.train.stop]
+    return reference_bonds(series.numbers, train[0], train)
+
+
+def calmest_frame(series: MD17Series) -> Float:
+    """The training frame whose bonds are closest to their mean lengths, [N, 3] Å."""
+    train = series.positions[: SHORT_TO_LONG.train.stop]
+    return np.asarray(train[bond_deviation(train, mean_bonds(series)).argmin()], dtype=np.float64)
+
+
+# --- starts -------------------------------------------------------------------------------------
+
+
+def start_state(
+    numbers: npt.ArrayLike,
+    positions: npt.NDArray[Any],
+    frames: npt.ArrayLike,
+    interval_fs: float,
+    acceleration_interval_fs: float | None = None,
+) -> PhaseState:
+    """Replicas that start from frames of a trajectory, with velocities from frames up to it.
+
+    Args:
+        numbers: [N].
+        positions: [T, N, 3], Å, consecutive.
+        frames: [R], rows of `positions`.
+        interval_fs: time between rows.
+        acceleration_interval_fs: how far back the previous velocities shall lie; None: leave them
+            out (the null flag).
+    """
+    frames = np.asarray(frames)
+
+    def velocities(at: Int) -> Float:
+        x = [np.asarray(positions[at - back], dtype=np.float64) for back in range(3)]
+        return backward_velocity(*x, interval_fs)
+
+    start = PhaseState(numbers, positions[frames], velocities(frames))
+    if acceleration_interval_fs is None:
+        return start
+    back = round(acceleration_interval_fs / interval_fs)
+    return replace(
+        start,
+        previous_velocities=velocities(frames - back),
+        previous_interval_fs=back * interval_fs,
+    )
+
+
+def surrogate_start(s: Subject, frames: npt.ArrayLike, *, acceleration: bool = True) -> PhaseState:
+    """`start_state` from frames of the surrogate data."""
+    interval = s.generator.acceleration_interval_fs if acceleration else None
+    return start_state(s.numbers, s.series.positions, frames, s.series.interval_fs, interval)
+
+
+def repeat(start: PhaseState, count: int) -> PhaseState:
+    """Each replica `count` times in a row."""
+    return _select(start, np.repeat(np.arange(start.n_replicas), count))
+
+
+def _select(start: PhaseState, rows: Int | slice) -> PhaseState:
+    names = ("positions", "velocities", "previous_velocities", "thermostat", "alive")
+    arrays = {name: getattr(start, name) for name in names}
+    return replace(start, **{n: a if a is None else a[rows] for n, a in arrays.items()})
+
+
+# --- roll-outs ----------------------------------------------------------------------------------
+
+
+def roll_out(generator: Generator, start: PhaseState, n_frames: int, interval_fs: float) -> Float:
+    """Positions [R, T, N, 3] Å of the frames after the start; many replicas go in batches."""
+    batches = []
+    for at in range(0, start.n_replicas, BATCH):
+        part = _select(start, slice(at, at + BATCH))
+        frames = generator.propagate(part, n_frames, interval_fs, seed=SEED + at)
+        batches.append(np.stack([state.positions for state in frames], axis=1))
+    return np.concatenate(batches)
+
+
+# --- the long simulation ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class LongRun:
+    """R replicas over T frames, on disk.
+
+    Attributes:
+        frames: [T, R, N, 3], Å, float32.
+        temperatures: [T, R, 3], K, of `GROUPS`; NaN from where a replica collapsed.
+        interval_fs: time between frames.
+        bonds: what the stability is judged by.
+    """
+
+    frames: npt.NDArray[np.float32]
+    temperatures: npt.NDArray[np.float32]
+    interval_fs: float
+    bonds: ReferenceBonds
+
+    @property
+    def first(self) -> int:
+        """The first frame that is judged, the start's relaxation left out."""
+        return round(len(self.frames) * JUDGED_FROM)
+
+    @property
+    def whole(self) -> npt.NDArray[np.bool_]:
+        """[T, R], whether the replica had not collapsed."""
+        return np.isfinite(self.temperatures[..., 0])
+
+    def outcome(self) -> tuple[Float, Float]:
+        """By the rule of `shared.metrics.stability`, on every frame.
+
+        Returns:
+            when each replica first had a bond off by more than 0.5 Å [R], ps, inf where it never
+            had; and each replica's largest deviation before that [R], Å.
+        """
+        times = self.interval_fs / FS_PER_PS * np.arange(1, len(self.frames) + 1)
+        lost, largest = np.full((2, self.frames.shape[1]), np.inf)
+        for replica in range(self.frames.shape[1]):
+            deviation = bond_deviation(self.frames[:, replica], self.bonds)
+            broken = (deviation > THRESHOLD) | ~self.whole[:, replica]
+            if broken.any():
+                lost[replica] = times[broken.argmax()]
+            largest[replica] = deviation[~np.logical_or.accumulate(broken)].max(initial=0.0)
+        return lost, largest
+
+    def windows(self, n_frames: int) -> Iterator[npt.NDArray[np.float32]]:
+        """The judged part in pieces [A, n_frames, N, 3] of the A replicas that last to its end."""
+        for at in range(self.first, len(self.frames) - n_frames + 1, n_frames):
+            whole = self.whole[at + n_frames - 1]
+            if whole.any():
+                yield np.swapaxes(self.frames[at : at + n_frames, whole], 0, 1)
+
+
+def long_run(s: Subject, replicas: int, length_ps: float, folder: Path) -> LongRun:
+    """Simulate, or go on from where an interrupted simulation stopped, or read what is there."""
+    interval = s.interval_fs()
+    n_frames = round(length_ps * FS_PER_PS / interval)
+    run = folder / f"{s.name}-{s.weights[:8]}" / f"{s.molecule}-{replicas}x{length_ps:g}ps"
+    shape = (n_frames, replicas, len(s.numbers), 3)
+    if (run / "run.state.npz").exists():
+        point = load_state(run / "run")
+        start, done, mode = point.state, point.n_frames, "r+"
+    else:
+        starts = evenly_spaced_starts(SHORT_TO_LONG.test, replicas, 0)
+        start, done, mode = surrogate_start(s, starts), 0, "w+"
+        run.mkdir(parents=True, exist_ok=True)
+    frames = _memmap(run / "frames.npy", mode, shape)
+    temperatures = _memmap(run / "temperatures.npy", mode, (*shape[:2], len(GROUPS)))
+    began, first = time.monotonic(), done
+    every = max(1, round(FLUSH_PS * FS_PER_PS / interval))
+    for state in s.generator.propagate(start, n_frames - done, interval, seed=SEED):
+        kinetic = group_temperatures(state.velocities, s.numbers)
+        frames[done] = state.positions
+        temperatures[done] = np.stack([kinetic[group] for group in GROUPS], axis=-1)
+        temperatures[done][~state.alive] = np.nan
+        done += 1
+        if not state.alive.any():  # nothing more will change
+            frames[done:], temperatures[done:], done = state.positions, np.nan, n_frames
+        if done % every == 0 or done == n_frames:
+            frames.flush()
+            temperatures.flush()
+            save_state(run / "run", ResumePoint(state, done, (), "npy", interval, {}))
+            speed = (done - first) * interval * replicas / FS_PER_PS / (time.monotonic() - began)
+            print(
+                f"  {s.molecule} {done * interval / FS_PER_PS:g} of {length_ps:g} ps, "
+                f"{speed:.2f} ps/s, {state.alive.sum()} of {replicas} whole",
+                file=sys.stderr,
+                flush=True,
+            )
+        if done == n_frames:
+            break
+    return LongRun(frames, temperatures, interval, s.bonds)
+
+
+def _memmap(path: Path, mode: str, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    return np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)

@@ -1,0 +1,203 @@
+"""python benchmarks/generator.py: everything that is required of the generator, measured.
+
+Prints the table of requirements for the shipped checkpoint, and keeps its numbers as tidy rows in
+benchmarks/results/generator.json. Every measurement of every molecule stands alone and is written
+as soon as it is made: an interrupted benchmark, started again, goes on where it stopped, and the
+long simulations within a few picoseconds. Numbers belong to the weights they were made with.
+
+Data: TRAJGEN_DATA (md17s with its oracle files, md17, sgdml). Packages: the extra `reference`.
+"""
+
+from _environment import ROOT  # isort: split
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import _accuracy
+import _cost
+import _validity
+from _report import Row, Store, table
+from _runs import Settings, Skip, subject
+
+from shared.data.md17 import SURROGATE_MOLECULES
+from shared.errors import InputError
+from shared.provenance import git_commit, provenance
+
+RESULTS = ROOT / "benchmarks" / "results" / "generator.json"
+QUICK = {
+    "replicas": 4,
+    "stability_ps": 2.0,
+    "paper_replicas": 2,
+    "paper_ps": 0.1,
+    "ensemble": 4,
+    "energy_frames": 8,
+    "cost_s": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A function that measures one system, and what it depends on.
+
+    Attributes:
+        measure: (system, settings) -> rows; raises Skip with a reason.
+        uses: the settings that change its result.
+        systems: what it is made on; None: every molecule asked for.
+    """
+
+    measure: Callable[[str, Settings], list[Row]]
+    uses: tuple[str, ...] = ()
+    systems: tuple[str, ...] | None = None
+
+
+SIMULATION = ("replicas", "stability_ps")
+MEASUREMENTS = {
+    "stability": Measurement(_validity.stability, SIMULATION),
+    "temperature": Measurement(_validity.temperature, SIMULATION),
+    "distributions": Measurement(_validity.distributions, SIMULATION),
+    "energy": Measurement(_validity.energy, (*SIMULATION, "energy_frames")),
+    "rmse": Measurement(_accuracy.rmse),
+    "windows": Measurement(_accuracy.windows),
+    "ensemble": Measurement(_accuracy.ensemble, ("ensemble",)),
+    "real": Measurement(_accuracy.real, systems=("ethanol",)),
+    "cost": Measurement(_cost.cost, ("cost_s",)),
+    "command": Measurement(_cost.command, systems=("ethanol",)),
+    "help": Measurement(_cost.help, systems=("any",)),
+    "paper": Measurement(_accuracy.paper, ("paper", "paper_replicas", "paper_ps")),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 0 once everything was measured, whatever came out; 2 bad input."""
+    import torch
+
+    arguments = parser().parse_args(argv)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
+    settings = Settings(
+        **{field.name: getattr(arguments, field.name) for field in fields(Settings)}
+    )
+    out = arguments.out
+    if arguments.quick:
+        settings = replace(settings, **QUICK)
+        out = out or settings.folder / "quick.json"
+    store = Store(out or RESULTS, provenance())
+    rows = []
+    try:
+        for name in arguments.rows:
+            measurement = MEASUREMENTS[name]
+            for system in measurement.systems or arguments.molecules:
+                if measurement.systems in (None, ("any",)) or system in arguments.molecules:
+                    rows += _measured(name, system, settings, store, arguments.fresh)
+    except InputError as error:
+        print(f"benchmarks/generator.py: {error}", file=sys.stderr)
+        return 2
+    shown = {"everything": arguments.all, "markdown": arguments.markdown}
+    print(table(rows, arguments.molecules, **shown))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options, with the fields of `Settings` as defaults."""
+    defaults = Settings()
+    made = argparse.ArgumentParser(
+        "python benchmarks/generator.py",
+        description=__doc__.split("\n\n")[0].split(": ")[1],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    words = {
+        "checkpoint": "name or folder of the generator",
+        "paper": "name or folder of the generator in paper mode",
+        "replicas": "replicas of the long simulation",
+        "stability_ps": "its length in ps",
+        "paper_replicas": "replicas of the short simulation that paper mode is compared by",
+        "paper_ps": "its length in ps",
+        "ensemble": "samples per start of the ensemble",
+        "energy_frames": "generated frames whose potential energy is computed",
+        "cost_s": "CPU seconds that each speed is measured for",
+        "folder": "where the long simulations are kept",
+    }
+    for name, text in words.items():
+        default = getattr(defaults, name)
+        option = "--" + name.replace("_", "-")
+        made.add_argument(option, type=type(default), default=default, help=text)
+    made.add_argument(
+        "--molecules",
+        nargs="+",
+        choices=SURROGATE_MOLECULES,
+        default=list(SURROGATE_MOLECULES),
+        metavar="NAME",
+        help="which of " + ", ".join(SURROGATE_MOLECULES),
+    )
+    made.add_argument(
+        "--rows",
+        nargs="+",
+        choices=MEASUREMENTS,
+        default=list(MEASUREMENTS),
+        metavar="NAME",
+        help="which of " + ", ".join(MEASUREMENTS),
+    )
+    made.add_argument("--out", type=Path, default=None, help="JSON file of the results")
+    made.add_argument("--all", action="store_true", help="print every number, not only the table")
+    made.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    made.add_argument("--fresh", action="store_true", help="measure again what is in the file")
+    made.add_argument("--quick", action="store_true", help="tiny settings: does it run?")
+    return made
+
+
+def _measured(
+    name: str, system: str, settings: Settings, store: Store, fresh: bool
+) -> list[dict[str, Any]]:
+    """The rows of one measurement: from the file, or made now and written to it."""
+    measurement = MEASUREMENTS[name]
+    weights = _weights(settings, system, "paper" in measurement.uses)
+    used = ", ".join(f"{key} {getattr(settings, key)}" for key in measurement.uses)
+    known = store.get(name, system, weights, used)
+    if known and not fresh:
+        return known
+    print(f"{name} {system}", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    skipped = False
+    try:
+        rows = measurement.measure(system, settings)
+    except Skip as reason:
+        skipped = True
+        rows = [Row(name, None, "-", "-", system, "-", beside=True, note=f"skipped: {reason}")]
+    options = "".join(
+        f" --{key.replace('_', '-')} {getattr(settings, key)}"
+        for key in ("checkpoint", *measurement.uses)
+        if getattr(settings, key) != getattr(Settings(), key)
+    )
+    asked = "" if system == "any" else f" --molecules {system}"
+    extra = {
+        "command": f"python benchmarks/generator.py --rows {name}{asked}{options}",
+        "settings": used,
+        "weights_sha256": weights,
+        "skipped": skipped,
+        "seconds": round(time.monotonic() - began, 1),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+    }
+    return store.put(name, system, rows, extra)
+
+
+def _weights(settings: Settings, system: str, with_paper: bool) -> list[str]:
+    """Checksums of the weights that a measurement of this system uses."""
+    molecule = "ethanol" if system == "any" else system
+    found = []
+    for checkpoint in (settings.checkpoint, *([settings.paper] if with_paper else [])):
+        try:
+            found.append(subject(checkpoint, molecule).weights)
+        except Skip:
+            found.append("")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
