@@ -6,14 +6,15 @@ Adam: on the score network this reached in 1500 steps what Adam alone reached in
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Adam, Muon, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 if TYPE_CHECKING:
     import lightning
@@ -26,25 +27,31 @@ class OptimiserConfig:
     Args:
         learning_rate: of Adam, at its peak.
         matrix_learning_rate: of Muon, at its peak; null trains everything with Adam.
-        warmup_steps: linear warm-up.
-        final_fraction: learning rate at the end, as a fraction of the peak (cosine in between).
+        warmup_steps: of the cosine schedule.
+        schedule: cosine, from the peak to `final_fraction` of it, after a linear warm-up; or
+            plateau, which lowers the rates whenever validation stops improving.
+        final_fraction: learning rate at the end, as a fraction of the peak (plateau: the least).
+        plateau_factor: what a plateau multiplies the rates by.
+        plateau_patience: validations without improvement that make a plateau.
         clip_norm: largest norm of the gradient.
         ema_decay: of the averaged weights that are validated and released.
     """
 
     learning_rate: float = 2e-3
     matrix_learning_rate: float | None = 1e-2
+    schedule: Literal["cosine", "plateau"] = "cosine"
     warmup_steps: int = 100
     final_fraction: float = 0.02
+    plateau_factor: float = 0.5
+    plateau_patience: int = 10
     clip_norm: float = 1.0
     ema_decay: float = 0.999
 
 
 def optimisers(module: nn.Module, config: OptimiserConfig) -> list[Optimizer]:
     """Muon for the matrices of linear layers, Adam for the rest (or for all)."""
-    adam = {"lr": config.learning_rate}
     if config.matrix_learning_rate is None:
-        return [Adam(module.parameters(), **adam)]
+        return [Adam(module.parameters(), lr=config.learning_rate)]
     matrices = [
         layer.weight
         for layer in module.modules()
@@ -53,7 +60,7 @@ def optimisers(module: nn.Module, config: OptimiserConfig) -> list[Optimizer]:
     chosen = {id(weight) for weight in matrices}
     rest = [weight for weight in module.parameters() if id(weight) not in chosen]
     muon = Muon(matrices, lr=config.matrix_learning_rate, weight_decay=0.0)
-    return [muon, Adam(rest, **adam)]
+    return [muon, Adam(rest, lr=config.learning_rate)]
 
 
 def learning_rate_factor(step: int, total: int, config: OptimiserConfig) -> float:
@@ -61,6 +68,25 @@ def learning_rate_factor(step: int, total: int, config: OptimiserConfig) -> floa
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
     return warm * (config.final_fraction + (1 - config.final_fraction) * cosine)
+
+
+def schedulers(
+    optimisers: list[Optimizer], config: OptimiserConfig, total: int
+) -> list[LRScheduler]:
+    """One for each optimiser: stepped after every training step (cosine), or with the monitored
+    value after every validation (plateau)."""
+    if config.schedule == "plateau":
+        return [
+            ReduceLROnPlateau(
+                optimiser,
+                factor=config.plateau_factor,
+                patience=config.plateau_patience,
+                min_lr=config.final_fraction * optimiser.param_groups[0]["lr"],
+            )
+            for optimiser in optimisers
+        ]
+    factor = partial(learning_rate_factor, total=total, config=config)
+    return [LambdaLR(optimiser, factor) for optimiser in optimisers]
 
 
 def averaged(decay: float) -> Any:
@@ -94,8 +120,8 @@ def make_trainer(
     ema_decay: float,
     devices: int | str = 1,
     accelerator: str = "cpu",
+    nodes: int = 1,
     progress: bool = True,
-    on_epoch: Callable[[], None] | None = None,
 ) -> "lightning.Trainer":
     """A Trainer that logs to CSV and TensorBoard and keeps the best and the last checkpoint.
 
@@ -104,9 +130,9 @@ def make_trainer(
         epochs: how many; an epoch is the stretch between two validations.
         monitor: metric to be small.
         ema_decay: of the averaged weights.
-        devices, accelerator: Lightning's; several devices train data-parallel.
+        devices, accelerator, nodes: Lightning's; several devices (of a node) or nodes train
+            data-parallel.
         progress: a progress bar.
-        on_epoch: unused hook for tests.
     """
     import lightning as L
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -125,6 +151,7 @@ def make_trainer(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=devices,
+        num_nodes=nodes,
         callbacks=[averaged(ema_decay), keep],
         logger=[
             CSVLogger(folder, name="logs", version=0),

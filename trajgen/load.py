@@ -16,7 +16,7 @@ from shared.errors import InputError
 from shared.topology import atom_classes, molecule_key
 
 if TYPE_CHECKING:
-    from trajgen.model import TransitionModel
+    from trajgen.kernel import TransitionKernel
 
 __all__ = [
     "acceleration_interval",
@@ -115,7 +115,7 @@ def recognise(
     )
 
 
-def build(checkpoint: Checkpoint) -> "TransitionModel":
+def build(checkpoint: Checkpoint) -> "TransitionKernel":
     """The model with its weights, in evaluation mode.
 
     Raises:
@@ -135,7 +135,7 @@ def build(checkpoint: Checkpoint) -> "TransitionModel":
     return model.eval()
 
 
-def load_model(name_or_path: str) -> "tuple[TransitionModel, CheckpointConfig]":
+def load_model(name_or_path: str) -> "tuple[TransitionKernel, CheckpointConfig]":
     """A released generator, by name or path: the model in evaluation mode, and its config.
 
     Raises:

@@ -16,15 +16,22 @@ sample of the prior says nothing about the next state, and the smaller factor ke
 disturbing the network. score = (D − r)/σ², ε = (r − D)/σ.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from shared.errors import InputError
 from trajgen.egt import EGT, Condition
+from trajgen.kernel import History, TransitionKernel
 from trajgen.sde import ResidualNoise
+
+if TYPE_CHECKING:
+    from trajgen.pairs import Series
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,55 @@ class Normalisation:
     lags_fs: list[float]
     step: list[float]
     kick: list[float]
+
+    @classmethod
+    def measure(
+        cls,
+        series: "Sequence[Series]",
+        frames: tuple[int, int],
+        lag_fs: tuple[float, float],
+        acceleration_interval_fs: float | None,
+    ) -> "Normalisation":
+        """Of the frames [first, last); each molecule counts alike, at up to eight lags.
+
+        Raises:
+            InputError: an acceleration interval that is no multiple of the frames' interval.
+        """
+        from trajgen.pairs import steps_of  # torch-geometric takes seconds to import
+
+        span = np.unique(np.geomspace(*lag_fs, num=8).round(6))
+        squares: dict[str, list[float]] = {"v": [], "a": [], "xi": []}
+        steps: dict[float, list[float]] = {}
+        kicks: dict[float, list[float]] = {}
+        for s in series:
+            rootm = np.sqrt(s.masses)[:, None]
+            first, last = frames[0] + 2, min(frames[1], len(s.positions))
+            x = s.positions[first:last] * rootm
+            v = s.velocities[first:last] * rootm
+            h = 1 if acceleration_interval_fs is None else steps_of(acceleration_interval_fs, s)
+            squares["v"].append(float(np.mean(v**2)))
+            squares["a"].append(float(np.mean(((v[h:] - v[:-h]) / (h * s.interval_fs)) ** 2)))
+            if s.thermostat is not None:
+                squares["xi"].append(float(np.mean(s.thermostat[first:last] ** 2)))
+            for lag in span:
+                k = max(1, round(lag / s.interval_fs))
+                lag = k * s.interval_fs
+                y = x[k:] - x[:-k] - lag * v[:-k]
+                steps.setdefault(lag, []).append(float(np.mean(y**2)))
+                kicks.setdefault(lag, []).append(float(np.mean((v[k:] - v[:-k]) ** 2)))
+
+        def rms(values: list[float]) -> float:
+            return math.sqrt(sum(values) / len(values)) if values else 1.0
+
+        lags = sorted(steps)
+        return cls(
+            velocity=rms(squares["v"]),
+            acceleration=rms(squares["a"]),
+            thermostat=rms(squares["xi"]),
+            lags_fs=[float(lag) for lag in lags],
+            step=[rms(steps[lag]) for lag in lags],
+            kick=[rms(kicks[lag]) for lag in lags],
+        )
 
 
 @dataclass(frozen=True)
@@ -90,11 +146,10 @@ class NoiseConfig:
     threshold: float = 1.0
 
 
-History = Literal["thermostat", "acceleration"]
-
-
-class TransitionModel(nn.Module):
+class TransitionModel(TransitionKernel):
     """Network, noise and normalisation together.
+
+    A row holds y and w of every atom and z: M = 6N + 1.
 
     Args:
         types: the atom classes known, in the order of the network's embedding.
@@ -105,6 +160,9 @@ class TransitionModel(nn.Module):
             thermostat friction, which the model then predicts with the rest, or the acceleration
             (v_t − v_{t−Δ})/Δ.
     """
+
+    kind: ClassVar[str] = "residual"
+    pair_velocities: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,6 +179,49 @@ class TransitionModel(nn.Module):
         self.noise = ResidualNoise(**vars(noise))
         self.network = EGT(len(self.types), **vars(network))
 
+    @classmethod
+    def from_settings(
+        cls, types: Sequence[str], series: "Sequence[Series]", settings: Any
+    ) -> "TransitionModel":
+        """A new model for the series, with the sections of a config.
+
+        Raises:
+            InputError: the thermostat is to be handed on, and a series has none.
+        """
+        data = settings.data
+        without = [s.name for s in series if s.thermostat is None]
+        if data.history == "thermostat" and without:
+            raise InputError(
+                f"{without[0]}: the data have no thermostat; set data.history: acceleration"
+            )
+        normalisation = Normalisation.measure(
+            series, data.train, data.lag_fs, data.acceleration_interval_fs
+        )
+        return cls(types, normalisation, settings.network, settings.noise, data.history)
+
+    @classmethod
+    def from_description(
+        cls, model: dict[str, Any], normalisation: dict[str, Any]
+    ) -> "TransitionModel":
+        """A model with untrained weights, from the entries that `description` wrote."""
+        return cls(
+            model["types"],
+            Normalisation(**normalisation),
+            NetworkConfig(**model["network"]),
+            NoiseConfig(**model["noise"]),
+            model["history"],
+        )
+
+    def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`model` and `normalisation` of the checkpoint's config."""
+        model = {
+            "types": self.types,
+            "network": asdict(self.network_config),
+            "noise": asdict(self.noise_config),
+            "history": self.history,
+        }
+        return model, asdict(self.normalisation)
+
     def scales(self, lag: Tensor) -> tuple[Tensor, Tensor]:
         """ℓ(Δ) and ω(Δ) for lags [B] in fs: log-log linear, the end pieces extended outwards."""
         n = self.normalisation
@@ -133,7 +234,8 @@ class TransitionModel(nn.Module):
             torch.tensor(values, dtype=lag.dtype, device=lag.device).log()
             for values in (n.step, n.kick)
         )
-        return tuple((v[right - 1].lerp(v[right], share)).exp() for v in (step, kick))
+        step, kick = (v[right - 1].lerp(v[right], share).exp() for v in (step, kick))
+        return step, kick
 
     def condition(
         self,
@@ -149,15 +251,7 @@ class TransitionModel(nn.Module):
         has_thermostat: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Condition:
-        """Standardise a state.
-
-        Args:
-            types: [B, N] index into `types`. masses: [B, N] amu (1 at padding).
-            positions: [B, N, 3] Å. velocities: [B, N, 3] Å/fs. lag: [B] fs.
-            acceleration: [B, N, 3] Å/fs². thermostat: ξ [B] 1/fs.
-            has_acceleration, has_thermostat: [B] 0 or 1; default 1 where the value is given.
-            mask: [B, N] bool; default all atoms real.
-        """
+        """The state, standardised."""
         n, like = self.normalisation, torch.zeros_like(lag)
         rootm = masses.sqrt()[..., None]
         step, _ = self.scales(lag)
@@ -182,61 +276,83 @@ class TransitionModel(nn.Module):
             step=step,
         )
 
-    def residual(
-        self, c: Condition, positions: Tensor, velocities: Tensor, thermostat: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The residual of a next state: (y, w) [B, N, 3, 2] and z [B]."""
+    def spread(self, masses: Tensor, lag: Tensor) -> tuple[Tensor, Tensor]:
+        """ℓ(Δ)/√m and ω(Δ)/√m [B, N, 1]."""
+        step, kick = (scale[:, None, None] for scale in self.scales(lag))
+        per_rootm = masses.rsqrt()[..., None]
+        return step * per_rootm, kick * per_rootm
+
+    def encode(
+        self, c: Condition, positions: Tensor, velocities: Tensor, thermostat: Tensor | None
+    ) -> Tensor:
+        """The residual of a next state."""
         rootm = 1 / c.inverse_sqrt_mass[..., None]
         step, kick = (scale[:, None, None] for scale in self.scales(c.lag))
         was = c.velocities * self.normalisation.velocity
         flight = c.lag[:, None, None] * was
         y = ((positions - c.positions) * rootm - flight) / step
         w = (velocities * rootm - was) / kick
-        return project(c, torch.stack([y, w], -1)), thermostat / self.normalisation.thermostat
+        z = torch.zeros_like(c.lag) if thermostat is None else thermostat
+        return _join(project(c, torch.stack([y, w], -1)), z / self.normalisation.thermostat)
 
-    def advance(
-        self, c: Condition, residual: Tensor, thermostat: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The inverse of `residual`: next positions, velocities [B, N, 3] and ξ [B]."""
+    def decode(self, c: Condition, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The inverse of `encode`: next positions, velocities [B, N, 3] and ξ [B]."""
+        residual, z = _split(rows)
         per_rootm = c.inverse_sqrt_mass[..., None]
         step, kick = (scale[:, None, None] for scale in self.scales(c.lag))
         was = c.velocities * self.normalisation.velocity
         positions = c.positions + per_rootm * (c.lag[:, None, None] * was + step * residual[..., 0])
         velocities = per_rootm * (was + kick * residual[..., 1])
-        return positions, velocities, thermostat * self.normalisation.thermostat
+        by_thermostat = self.history == "thermostat"
+        return positions, velocities, z * self.normalisation.thermostat if by_thermostat else None
+
+    def unchanged(self, c: Condition) -> Tensor:
+        """Inertial flight: the residual 0."""
+        return c.positions.new_zeros(len(c.positions), 6 * c.positions.shape[1] + 1)
+
+    def project(self, c: Condition, rows: Tensor) -> Tensor:
+        """`project` on y and w; z stays."""
+        residual, z = _split(rows)
+        return _join(project(c, residual), z)
 
     def noise_scale(self, c: Condition) -> Tensor:
         """c(a) [B] of the forward process (docs/design.md, the noise)."""
         square = c.acceleration.square().sum((1, 2)) / (3 * c.mask.sum(1))
         return self.noise.scale(square, c.has_acceleration)
 
-    def white_noise(
-        self, c: Condition, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Standard normal noise in the space of residuals: [B, N, 3, 2], projected, and [B]."""
-        like = c.positions
-        options: dict[str, Any] = {
-            "generator": generator,
-            "dtype": like.dtype,
-            "device": like.device,
-        }
-        return (
-            project(c, torch.randn(*like.shape, 2, **options)),
-            torch.randn(len(like), **options),
-        )
+    def loss(
+        self,
+        c: Condition,
+        denoised: Tensor,
+        target: Tensor,
+        sigma: Tensor,
+        thermostat_weight: float,
+    ) -> Tensor:
+        """Mean squared error of y, plus that of w, plus the weighted one of z; all σ alike [B]."""
+        residual, z = _split((denoised - target).square())
+        if self.history != "thermostat":
+            thermostat_weight = 0.0
+        return residual.mean((1, 2)).sum(-1) + thermostat_weight * z
 
-    def forward(
-        self, c: Condition, noised: Tensor, noised_thermostat: Tensor, sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """D(r; σ): noised residuals [B, N, 3, 2] and [B], σ [B] -> E[r | noised], same shapes."""
+    def forward(self, c: Condition, noised: Tensor, sigma: Tensor) -> Tensor:
+        """D(r; σ): noised rows [B, 6N + 1], σ [B] -> E[r | noised], the same shape."""
         skip = 1 / (1 + sigma.square())
         out = sigma * skip.sqrt()
         wide = (slice(None), None, None, None)
-        f, f_thermostat = self.network(
-            c, skip[wide] * noised, skip * noised_thermostat, sigma.log()
-        )
-        denoised = project(c, skip[wide] * noised + out[wide] * f)
-        return denoised, skip * noised_thermostat + out * f_thermostat
+        residual, z = _split(noised)
+        f, f_z = self.network(c, skip[wide] * residual, skip * z, sigma.log())
+        denoised = project(c, skip[wide] * residual + out[wide] * f)
+        return _join(denoised, skip * z + out * f_z)
+
+
+def _split(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [B, 6N + 1] -> (y, w) [B, N, 3, 2] and z [B]."""
+    return rows[:, :-1].unflatten(1, (-1, 3, 2)), rows[:, -1]
+
+
+def _join(residual: Tensor, z: Tensor) -> Tensor:
+    """The inverse of `_split`."""
+    return torch.cat([residual.flatten(1), z[:, None]], 1)
 
 
 def project(c: Condition, residuals: Tensor) -> Tensor:

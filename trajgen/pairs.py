@@ -33,7 +33,7 @@ class Series:
         masses: [N], amu.
         classes: environment class of each atom, N.
         positions: [T, N, 3], Å, float32, centre of mass at the origin.
-        velocities: [T, N, 3], Å/fs, float32; the first two frames have none (NaN).
+        velocities: [T, N, 3], Å/fs, float32; NaN where there is no past to take them from.
         thermostat: ξ [T], 1/fs, or None.
         interval_fs: time between frames δ.
     """
@@ -59,8 +59,14 @@ def make_series(
     positions: npt.ArrayLike,
     interval_fs: float,
     thermostat: npt.ArrayLike | None = None,
+    pair_steps: int | None = None,
 ) -> Series:
-    """Centre the frames, difference them for velocities, classify the atoms by the first frame."""
+    """Centre the frames, difference them for velocities, classify the atoms by the first frame.
+
+    Args:
+        name, numbers, positions, thermostat, interval_fs: as in `Series`.
+        pair_steps: k of velocities (x_t − x_{t−k})/kδ; None: those at the frame.
+    """
     numbers = np.asarray(numbers, dtype=np.int64)
     x = np.asarray(positions, dtype=np.float64)
     if len(x) < 4:
@@ -68,7 +74,10 @@ def make_series(
     m = masses(numbers)
     x = x - np.einsum("n,tnd->td", m / m.sum(), x)[:, None]
     v = np.full_like(x, np.nan)
-    v[2:] = backward_velocity(x[2:], x[1:-1], x[:-2], interval_fs)
+    if pair_steps is None:
+        v[2:] = backward_velocity(x[2:], x[1:-1], x[:-2], interval_fs)
+    else:
+        v[pair_steps:] = (x[pair_steps:] - x[:-pair_steps]) / (pair_steps * interval_fs)
     return Series(
         name=name,
         numbers=numbers,
@@ -207,6 +216,8 @@ class FramePairs(Dataset[Batch]):
     ) -> None:
         self.series, self.frames, self.per_molecule = list(series), frames, per_molecule
         self.unroll, self.type_index, self.seed = dict(unroll), type_index, seed
+        if 0 not in unroll:
+            raise InputError(f"unroll must say how many lags from step 0 on, got {dict(unroll)}")
         self.lags = [(steps_of(lag_fs[0], s), steps_of(lag_fs[1], s)) for s in self.series]
         h = acceleration_interval_fs
         self.history = [None if h is None else steps_of(h, s) for s in self.series]

@@ -27,9 +27,9 @@ from shared.kinetics import temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
 from shared.state import PhaseState
 from shared.units import masses
-from trajgen.kernel import TransitionKernel, cast, draw
+from trajgen.kernel import TransitionKernel, cast
 from trajgen.load import acceleration_interval, recognise
-from trajgen.samplers import SAMPLERS
+from trajgen.samplers import check_sampler
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +87,7 @@ class Generator:
             )
         self.sampler = sampler or str(defaults["sampler"])
         self.steps = int(defaults["steps"] if steps is None else steps)
-        if self.sampler not in SAMPLERS:
-            raise InputError(
-                f"unknown sampler {self.sampler!r}; choose one of {', '.join(SAMPLERS)}"
-            )
-        if self.steps < 1:
-            raise InputError(f"at least 1 network evaluation per lag is needed, not {self.steps}")
+        check_sampler(self.sampler, self.steps)
         self.reference = reference
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
@@ -233,7 +228,7 @@ class _State:
         random = torch.Generator(self.lag.device)
         random.manual_seed(seed * 1_000_003 + self.count)
         narrow = cast(c, self.dtype)
-        rows = draw(model, narrow, g.sampler, g.steps, generator=random, network=denoise)
+        rows = model.draw(narrow, g.sampler, g.steps, generator=random, network=denoise)
         new_x, new_v, new_xi = model.decode(c, rows.double())
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)

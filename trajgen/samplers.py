@@ -61,7 +61,8 @@ def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, correct_last: bool = T
         predicted = r * x + (1 - r) * clean
         if step < last or correct_last:
             corrected = denoise(predicted, following)
-            weight = r * (r - 1 - r.log()) / (1 - r)
+            d = 1 - r  # the next line is r (ln(1/r) - d)/d, and its series for levels all but equal
+            weight = r * torch.where(d < 1e-2, d / 2 + d**2 / 3 + d**3 / 4, (-r.log() - d) / d)
             predicted = r * x + (1 - r) * corrected + weight * (clean - corrected)
         x = predicted
     return denoise(x, sigmas[-1])
@@ -178,6 +179,14 @@ SAMPLERS: dict[str, Callable[[Denoiser, Tensor, _Levels, int, Normal], Tensor]] 
 }
 
 
+def check_sampler(name: str, steps: int) -> None:
+    """Raise InputError for a sampler that there is not, or fewer than 1 evaluations."""
+    if name not in SAMPLERS:
+        raise InputError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, got {steps}")
+
+
 def sample(
     name: str,
     denoise: Denoiser,
@@ -208,10 +217,7 @@ def sample(
     Raises:
         InputError: unknown name, or steps < 1.
     """
-    if name not in SAMPLERS:
-        raise InputError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    check_sampler(name, steps)
 
     def normal(x: Tensor) -> Tensor:
         device = x.device if generator is None else generator.device

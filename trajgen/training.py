@@ -1,7 +1,5 @@
 """The Lightning module of the generator: loss, unrolling, validation, release."""
 
-import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,11 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from shared.checkpoint import CheckpointConfig, save
-from shared.training import learning_rate_factor, optimisers
-from trajgen.egt import Condition
+from shared.errors import InputError
+from shared.training import optimisers, schedulers
+from trajgen.checkpoints import model_class
+from trajgen.kernel import TransitionKernel
 from trajgen.load import load_model
-from trajgen.model import Normalisation, TransitionModel
 from trajgen.pairs import (
     FramePairs,
     Series,
@@ -26,70 +25,44 @@ from trajgen.pairs import (
     steps_of,
 )
 
-# Validation: roll-outs of this length, from this many starts of each molecule.
-VALIDATION_FS = 50.0
+# Validation starts from this many frames of each molecule.
 _VALIDATION_STARTS = 32
 
 
-def measure_normalisation(
-    series: list[Series], frames: tuple[int, int], lag_fs: tuple[float, float], h_fs: float | None
-) -> Normalisation:
-    """Root-mean-square sizes of velocity, acceleration, friction and residuals; see the class.
+def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
+    """A new model for the series, or the one that `run.init` names, ready to be trained.
 
-    Each molecule counts alike; residuals are measured at up to eight lags of the range.
+    Raises:
+        InputError: data that the mode cannot use; an initial model of another mode, or one that
+            does not know the molecules.
     """
-    span = np.unique(np.geomspace(*lag_fs, num=8).round(6))
-    squares: dict[str, list[float]] = {"v": [], "a": [], "xi": []}
-    steps: dict[float, list[float]] = {}
-    kicks: dict[float, list[float]] = {}
-    for s in series:
-        rootm = np.sqrt(s.masses)[:, None]
-        first, last = frames[0] + 2, min(frames[1], len(s.positions))
-        x = s.positions[first:last] * rootm
-        v = s.velocities[first:last] * rootm
-        h = 1 if h_fs is None else steps_of(h_fs, s)
-        squares["v"].append(float(np.mean(v**2)))
-        squares["a"].append(float(np.mean(((v[h:] - v[:-h]) / (h * s.interval_fs)) ** 2)))
-        if s.thermostat is not None:
-            squares["xi"].append(float(np.mean(s.thermostat[first:last] ** 2)))
-        for lag in span:
-            k = max(1, round(lag / s.interval_fs))
-            lag = k * s.interval_fs
-            y = x[k:] - x[:-k] - lag * v[:-k]
-            steps.setdefault(lag, []).append(float(np.mean(y**2)))
-            kicks.setdefault(lag, []).append(float(np.mean((v[k:] - v[:-k]) ** 2)))
-
-    def rms(values: list[float]) -> float:
-        return math.sqrt(sum(values) / len(values)) if values else 1.0
-
-    lags = sorted(steps)
-    return Normalisation(
-        velocity=rms(squares["v"]),
-        acceleration=rms(squares["a"]),
-        thermostat=rms(squares["xi"]),
-        lags_fs=[float(lag) for lag in lags],
-        step=[rms(steps[lag]) for lag in lags],
-        kick=[rms(kicks[lag]) for lag in lags],
-    )
-
-
-def build_model(settings: Any, series: list[Series]) -> TransitionModel:
-    """A new model for the series, or the one that `run.init` names."""
-    data = settings.data
-    if settings.run.init is not None:
-        return load_model(settings.run.init)[0]
-    torch.manual_seed(settings.run.seed)
+    run = settings.run
     types = sorted({c for s in series for c in s.classes})
-    normalisation = measure_normalisation(
-        series, data.train, data.lag_fs, data.acceleration_interval_fs
-    )
-    return TransitionModel(
-        types, normalisation, settings.network, settings.noise, history=data.history
-    )
+    if run.init is None:
+        torch.manual_seed(run.seed)
+        return model_class(run.mode).from_settings(types, series, settings)
+    model, config = load_model(run.init)
+    if model.kind != run.mode:
+        raise InputError(f"run.init: checkpoint {config.name} is of mode {model.kind}")
+    if model.history != settings.data.history:
+        raise InputError(
+            f"run.init: checkpoint {config.name} hands on the {model.history}; "
+            f"set data.history: {model.history}"
+        )
+    for s in series:
+        if not set(s.classes) <= set(model.types):
+            raise InputError(
+                f"run.init: checkpoint {config.name} has not seen the kinds of atoms in {s.name}; "
+                f"it knows {', '.join(config.molecules)}"
+            )
+    return model.train()
 
 
 class Training(L.LightningModule):
-    """One optimisation step per batch, by hand because there are two optimisers.
+    """One optimisation step per batch, by hand because there can be two optimisers.
+
+    Random numbers depend on the seed, the step and the process alone, so that a resumed training
+    repeats the uninterrupted one.
 
     Args:
         model: what is trained.
@@ -97,15 +70,18 @@ class Training(L.LightningModule):
         settings: the sections of the config.
     """
 
-    def __init__(self, model: TransitionModel, series: list[Series], settings: Any) -> None:
+    def __init__(self, model: TransitionKernel, series: list[Series], settings: Any) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.series, self.settings = model, series, settings
         self.type_index = {c: k for k, c in enumerate(model.types)}
         self._compiled: Any = None
+        self._validated: list[float] = []
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return optimisers(self.model, self.settings.optimiser)
+    def configure_optimizers(self) -> Any:
+        run, config = self.settings.run, self.settings.optimiser
+        chosen = optimisers(self.model, config)
+        return chosen, schedulers(chosen, config, run.steps)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         run, data = self.settings.run, self.settings.data
@@ -123,15 +99,20 @@ class Training(L.LightningModule):
         sampler = StepSampler(run.epoch_steps, world, self.trainer.global_rank)
         return DataLoader(pairs, sampler=sampler, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[int]:
-        return DataLoader(list(range(len(self.series))), batch_size=None)
+    def val_dataloader(self) -> Any:
+        """Items are indices of molecules."""
+        return DataLoader(range(len(self.series)), batch_size=None)  # type: ignore[arg-type]
 
     # -- one step -------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         run, config = self.settings.run, self.settings.optimiser
         step = self.current_epoch * run.epoch_steps + batch_idx
-        for optimiser in self.optimizers():
+        torch.manual_seed(
+            (run.seed * 1_000_003 + step) * self.trainer.world_size + self.global_rank
+        )
+        chosen = _as_list(self.optimizers())
+        for optimiser in chosen:
             optimiser.zero_grad()
         groups = list(dense_groups(batch))
         count = sum(len(g["lag"]) for g in groups)
@@ -141,22 +122,21 @@ class Training(L.LightningModule):
             self.manual_backward(loss)
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        factor = learning_rate_factor(step, run.steps, config)
-        for optimiser in self.optimizers():
-            for group in optimiser.param_groups:
-                group.setdefault("peak_lr", group["lr"])
-                group["lr"] = group["peak_lr"] * factor
+        for optimiser in chosen:
             optimiser.step()
+        if config.schedule == "cosine":
+            for scheduler in _as_list(self.lr_schedulers()):
+                scheduler.step()
         self.log("train_loss", total, prog_bar=True)
 
-    def denoise(self, c: Condition, *noised: Tensor) -> tuple[Tensor, Tensor]:
+    def denoise(self, c: Any, noised: Tensor, sigma: Tensor) -> Tensor:
         """The model; compiled on first use where the config asks for it."""
         if not self.settings.run.compile:
-            return self.model(c, *noised)
+            return self.model(c, noised, sigma)
         if self._compiled is None:
             torch._dynamo.config.cache_size_limit = 64
             self._compiled = torch.compile(self.model, dynamic=False)
-        return self._compiled(c, *noised)
+        return self._compiled(c, noised, sigma)
 
     def loss(self, g: dict[str, Tensor]) -> Tensor:
         """Loss of each example of a dense group [G], averaged over the lags unrolled."""
@@ -168,12 +148,11 @@ class Training(L.LightningModule):
         has_acceleration = (only_acceleration if by_thermostat else ~none).to(like.dtype)
         has_thermostat = (~none & ~only_acceleration & by_thermostat).to(like.dtype)
         x, v, a = g["pos"], g["vel"], g["acc"]
-        xi = torch.nan_to_num(g["thermostat"])
+        xi: Tensor | None = torch.nan_to_num(g["thermostat"])
         if loss.state_noise:
-            per_rootm = g["mass"].rsqrt()[..., None]
-            step, kick = (s[:, None, None] for s in model.scales(like))
-            x = x + loss.state_noise * step * per_rootm * torch.randn_like(x)
-            v = v + loss.state_noise * kick * per_rootm * torch.randn_like(v)
+            dx, dv = model.spread(g["mass"], like)
+            x = x + loss.state_noise * dx * torch.randn_like(x)
+            v = v + loss.state_noise * dv * torch.randn_like(v)
         total = torch.zeros_like(like)
         unroll = g["next_pos"].shape[2]
         for k in range(unroll):
@@ -188,91 +167,103 @@ class Training(L.LightningModule):
                 thermostat=xi,
                 has_thermostat=has_thermostat,
             )
-            target, target_xi = model.residual(
+            target = model.encode(
                 c,
                 g["next_pos"][:, :, k],
                 g["next_vel"][:, :, k],
                 torch.nan_to_num(g["next_thermostat"][:, k]),
             )
-            sigma = model.noise.std(torch.ones_like(like), model.noise_scale(c))
+            s = torch.ones_like(like)
             if k == 0:
-                low = torch.rand_like(like) > loss.prior_fraction
-                sigma = torch.where(
-                    low, model.noise.std(torch.rand_like(like), model.noise_scale(c)), sigma
-                )
-            white, white_xi = model.white_noise(c)
-            out, out_xi = self.denoise(
-                c,
-                target + sigma[:, None, None, None] * white,
-                target_xi + sigma * white_xi,
-                sigma,
-            )
-            total = total + (out - target).square().mean((1, 2)).sum(-1)
-            if by_thermostat:
-                total = total + loss.thermostat_weight * (out_xi - target_xi).square()
+                last = model.noise.last_time
+                anywhere = last + (1 - last) * torch.rand_like(like)
+                s = torch.where(torch.rand_like(like) < loss.prior_fraction, s, anywhere)
+            sigma = model.noise.std(s, model.noise_scale(c))
+            out = self.denoise(c, target + sigma[:, None] * model.white_noise(c), sigma)
+            total = total + model.loss(c, out, target, sigma, loss.thermostat_weight)
             before = v
-            x, v, xi = model.advance(c, out, out_xi)
+            x, v, xi = model.decode(c, out)
+            a, has_acceleration = (v - before) / like[:, None, None], torch.ones_like(like)
             if by_thermostat:
-                has_acceleration = torch.zeros_like(like)
-                has_thermostat = torch.ones_like(like)
-            else:
-                a, has_acceleration = (v - before) / like[:, None, None], torch.ones_like(like)
+                has_acceleration, has_thermostat = torch.zeros_like(like), torch.ones_like(like)
         return total / unroll
 
     # -- validation -----------------------------------------------------------------------------
 
     def validation_step(self, index: int, batch_idx: int) -> None:
-        """RMSE after VALIDATION_FS of roll-out, as a ratio to persistence, and one-step errors."""
+        """The loss, and the error of a roll-out as a ratio to persistence."""
+        series, run = self.series[index], self.settings.run
+        torch.manual_seed(index)  # the same noise every time, so that validations compare
         with torch.no_grad():
-            ratio, one = validate(self.model, self.series[index], self.settings, self.type_index)
-        self.log(f"val_rmse_{self.series[index].name}", ratio, batch_size=1)
+            g = self._validation_examples(series)
+            loss = float(self.loss({**g, **_first_lag(g)}).mean())
+            ratio, one = self._roll_out(g)
+        self._validated.append(loss if run.monitor == "val_loss" else ratio)
+        self.log("val_loss", loss, batch_size=1)
+        self.log(f"val_rmse_{series.name}", ratio, batch_size=1)
         self.log("val_rmse", ratio, batch_size=1, prog_bar=True)
         self.log("val_one_step", one, batch_size=1)
 
+    def on_validation_epoch_end(self) -> None:
+        mean = sum(self._validated) / len(self._validated)
+        self._validated.clear()
+        if self.settings.optimiser.schedule == "plateau":
+            for scheduler in _as_list(self.lr_schedulers()):
+                scheduler.step(mean)
 
-def validate(
-    model: TransitionModel, series: Series, settings: Any, type_index: dict[str, int]
-) -> tuple[float, float]:
-    """RMSE/persistence after VALIDATION_FS from validation frames with history, one-step error."""
-    data = settings.data
-    lag = data.lag_fs[1]
-    k = steps_of(lag, series)
-    n = max(1, round(VALIDATION_FS / lag))
-    h = (
-        k
-        if data.acceleration_interval_fs is None
-        else steps_of(data.acceleration_interval_fs, series)
-    )
-    first, last = data.validation[0] + 2 + h, min(data.validation[1], len(series.positions))
-    frames = np.linspace(first, last - n * k - 1, _VALIDATION_STARTS).astype(np.int64)
-    full = np.full(len(frames), k), np.full(len(frames), h)
-    g = next(dense_groups(examples(series, frames, *full, n, type_index)))
-    x, v, a, xi = g["pos"], g["vel"], g["acc"], torch.nan_to_num(g["thermostat"])
-    one = torch.ones_like(g["lag"])
-    flags = {"has_acceleration": one, "has_thermostat": 0 * one}
-    if model.history == "thermostat":
-        flags = {"has_acceleration": 0 * one, "has_thermostat": one}
-    error = 0.0
-    for step in range(n):
-        c = model.condition(
-            g["type"], g["mass"], x, v, g["lag"], acceleration=a, thermostat=xi, **flags
-        )
-        sigma = model.noise.std(one, model.noise_scale(c))
-        white, white_xi = model.white_noise(c)
-        out, out_xi = model(c, sigma[:, None, None, None] * white, sigma * white_xi, sigma)
-        if step == 0:
-            target, _ = model.residual(c, g["next_pos"][:, :, 0], g["next_vel"][:, :, 0], 0 * one)
-            error = float((out - target).square().mean().sqrt())
-        before = v
-        x, v, xi = model.advance(c, out, out_xi)
-        a = (v - before) / lag
-    end = g["next_pos"][:, :, -1]
+    def _validation_examples(self, series: Series) -> dict[str, Tensor]:
+        """Evenly spaced validation frames of one molecule and what follows them."""
+        data = self.settings.data
+        k = steps_of(data.lag_fs[1], series)
+        n = max(1, round(self.settings.run.validation_fs / data.lag_fs[1]))
+        h_fs = data.acceleration_interval_fs
+        h = k if h_fs is None else steps_of(h_fs, series)
+        first, last = data.validation[0] + 2 + h, min(data.validation[1], len(series.positions))
+        frames = np.linspace(first, last - n * k - 1, _VALIDATION_STARTS).astype(np.int64)
+        full = np.full(len(frames), k), np.full(len(frames), h)
+        batch = examples(series, frames, *full, n, self.type_index).to(self.device)
+        return next(dense_groups(batch))
 
-    def rmse(guess: Tensor) -> float:
-        off = guess - end
-        return float((off - off.mean(1, keepdim=True)).square().sum(-1).mean().sqrt())
+    def _roll_out(self, g: dict[str, Tensor]) -> tuple[float, float]:
+        """RMSE/persistence at the last lag of the examples, and the error of the first, in Å."""
+        model, sampling = self.model, self.settings.sampling
+        x, v, a = g["pos"], g["vel"], g["acc"]
+        xi: Tensor | None = torch.nan_to_num(g["thermostat"])
+        one = torch.ones_like(g["lag"])
+        by_thermostat = model.history == "thermostat"
+        known = {
+            "has_acceleration": one * (not by_thermostat),
+            "has_thermostat": one * by_thermostat,
+        }
 
-    return rmse(x) / rmse(g["pos"]), error
+        def rmse(guess: Tensor, lags: int) -> float:
+            off = guess - g["next_pos"][:, :, lags]
+            return float((off - off.mean(1, keepdim=True)).square().sum(-1).mean().sqrt())
+
+        first_error = 0.0
+        for step in range(g["next_pos"].shape[2]):
+            c = model.condition(
+                g["type"], g["mass"], x, v, g["lag"], acceleration=a, thermostat=xi, **known
+            )
+            before = v
+            x, v, xi = model.decode(c, model.draw(c, sampling.sampler, sampling.steps))
+            a = (v - before) / g["lag"][:, None, None]
+            if step == 0:
+                first_error = rmse(x, 0)
+        return rmse(x, -1) / rmse(g["pos"], -1), first_error
+
+
+def _first_lag(g: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What follows one lag later, as examples without unrolling have it."""
+    return {
+        name: g[name].narrow(-2 if g[name].ndim == 4 else -1, 0, 1)
+        for name in ("next_pos", "next_vel", "next_thermostat")
+    }
+
+
+def _as_list(value: Any) -> list[Any]:
+    """What Lightning gives bare where there is only one."""
+    return value if isinstance(value, list) else [value]
 
 
 def data_files(data: Any) -> list[Path]:
@@ -296,28 +287,24 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         for name, value in state["state_dict"].items()
         if name.startswith("model.")
     }
-    model, data = module.model, settings.data
+    model, data, sampling = module.model, settings.data, settings.sampling
+    entries, normalisation = model.description()
     config = CheckpointConfig(
         head="trajgen",
         name=settings.run.name,
-        kind="residual",
-        model={
-            "types": model.types,
-            "network": asdict(model.network_config),
-            "noise": asdict(model.noise_config),
-            "history": model.history,
-        },
+        kind=model.kind,
+        model=entries,
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
         molecules={s.name: {"key": s.key, "atoms": len(s.numbers)} for s in module.series},
-        normalisation=asdict(model.normalisation),
+        normalisation=normalisation,
         temperature_K=500.0 if data.source.startswith("md17") else None,
         temperature_convention="3N",
         defaults={
             "lag_fs": data.lag_fs[1],
             "lag_range_fs": list(data.lag_fs),
             "acceleration_interval_fs": data.acceleration_interval_fs,
-            "sampler": "heun",
-            "steps": 1,
+            "sampler": sampling.sampler,
+            "steps": sampling.steps,
         },
         provenance=provenance(data_files(data)),
     )

@@ -1,20 +1,41 @@
-"""The generators that ship with the package, and how a config becomes a model."""
+"""The generators that ship with the package, and the noising modes there are."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
 
+if TYPE_CHECKING:
+    from trajgen.kernel import TransitionKernel
 
-def model_from_config(config: CheckpointConfig):
-    """A model with untrained weights, as the checkpoint's config describes it."""
-    from trajgen.model import NetworkConfig, NoiseConfig, Normalisation, TransitionModel
+# Noising mode, which is the `kind` of a checkpoint -> module and class of its kernel.
+MODES = {
+    "residual": ("trajgen.model", "TransitionModel"),
+    "paper": ("trajgen.paper", "PaperModel"),
+}
 
-    if config.kind != "residual":
-        raise InputError(f"checkpoint {config.name}: kind {config.kind!r} is not a generator here")
-    settings = dict(config.model)
-    return TransitionModel(
-        types=settings["types"],
-        normalisation=Normalisation(**config.normalisation),
-        network=NetworkConfig(**settings["network"]),
-        noise=NoiseConfig(**settings["noise"]),
-        history=settings["history"],
-    )
+
+def model_class(mode: str) -> Any:
+    """The class of kernels of a noising mode.
+
+    Raises:
+        InputError: no such mode.
+    """
+    if mode not in MODES:
+        raise InputError(f"kind {mode!r} is no noising mode here; there are {', '.join(MODES)}")
+    module, name = MODES[mode]
+    return getattr(import_module(module), name)
+
+
+def model_from_config(config: CheckpointConfig) -> "TransitionKernel":
+    """A model with untrained weights, as the checkpoint's config describes it.
+
+    Raises:
+        InputError: a kind of model that is not known.
+    """
+    try:
+        kernel = model_class(config.kind)
+    except InputError as error:
+        raise InputError(f"checkpoint {config.name}: {error}") from None
+    return kernel.from_description(config.model, config.normalisation)
