@@ -14,6 +14,7 @@ import numpy.typing as npt
 from _report import Row, Target
 from _runs import (
     Settings,
+    Skip,
     Subject,
     long_run,
     repeat,
@@ -25,6 +26,7 @@ from _runs import (
 
 from shared.data.md17 import SurrogateOracle, load_md17, load_md17s_oracle
 from shared.data.splits import SHORT_TO_LONG, FrameRange, evenly_spaced_starts
+from shared.errors import InputError
 from shared.metrics import armse as e
 from shared.state import PhaseState
 from shared.units import masses
@@ -112,8 +114,8 @@ def real(molecule: str, settings: Settings) -> list[Row]:
     """
     s = subject(settings.checkpoint, molecule)
     series = load_md17(molecule)
-    interval = s.generator.acceleration_interval_fs
-    first = 2 + round(interval / series.interval_fs)
+    # The first start has its whole history in the file.
+    first = 2 + round(s.generator.acceleration_interval_fs / series.interval_fs)
     frames = FrameRange(first, min(len(series), 1000))
     starts = evenly_spaced_starts(frames, N_STARTS, HORIZON)
     truth = series.positions[starts[:, None] + HORIZON].astype(np.float64)
@@ -127,11 +129,12 @@ def real(molecule: str, settings: Settings) -> list[Row]:
     rows = []
     for history, target in (("acceleration", Target(at_most=0.2)), ("null", None)):
         start = start_state(
+            s.generator,
             series.numbers,
             series.positions,
             starts,
             series.interval_fs,
-            interval if history == "acceleration" else None,
+            acceleration=history == "acceleration",
         )
         predicted = roll_out(s.generator, start, 1, HORIZON * series.interval_fs)
         metric = f"real MD17 RMSE@{HORIZON} com, {history}"
@@ -264,7 +267,10 @@ def paper(molecule: str, settings: Settings) -> list[Row]:
     long bonds last in a short simulation."""
     rows = []
     for checkpoint in (settings.paper, settings.checkpoint):
-        s = subject(checkpoint, molecule)
+        try:
+            s = subject(checkpoint, molecule)
+        except InputError as error:
+            raise Skip(str(error)) from None
         rows += [
             replace(row, target=None, beside=True, metric=f"paper mode: {row.metric}")
             for row in rmse_rows(s)

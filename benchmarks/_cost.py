@@ -145,10 +145,11 @@ def command(molecule: str, settings: Settings) -> list[Row]:
     example = ROOT / "examples" / f"{molecule}.xyz"
     if not example.exists():
         raise Skip(f"{example} is not there")
-    checkpoint = settings.checkpoint
-    if Path(checkpoint).is_dir():
-        checkpoint = str(Path(checkpoint).resolve())
-    seconds = _time("--from", str(example), "--length-ps", "10", "--checkpoint", checkpoint)
+    options = ["--from", str(example)]
+    if settings.checkpoint != Settings().checkpoint:
+        folder = Path(settings.checkpoint)
+        options += ["--checkpoint", str(folder.resolve()) if folder.is_dir() else str(folder)]
+    seconds = _time(*options)
     return [_seconds("README command 1", seconds, 60.0, molecule, settings.checkpoint)]
 
 

@@ -173,6 +173,12 @@ def table(
             intervals = [_interval(cells[s]) if s in cells else "" for s in systems]
             lines.append(["  95 % interval", "", "", *intervals])
     notes = dict.fromkeys(f"{row['measurement']}: {row['note']}" for row in rows if row["note"])
+    notes |= dict.fromkeys(
+        f"{row['system']}: weights of {name}"
+        for row in rows
+        for name in row["weights"]
+        if name.endswith(f"-{row['system']}")
+    )
     body = _markdown(lines) if markdown else _plain(lines)
     return "\n".join([body, "", _summary(rows), *(["", *(f"- {n}" for n in notes)] * bool(notes))])
 

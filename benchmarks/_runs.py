@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from _report import Row
 
 from shared.data.md17 import MD17Series, load_md17s
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
-from shared.errors import InputError
 from shared.kinetics import backward_velocity
 from shared.metrics.energetics import group_temperatures
 from shared.metrics.stability import THRESHOLD, ReferenceBonds, bond_deviation, reference_bonds
 from shared.state import PhaseState
 from shared.units import FS_PER_PS, masses
 from shared.writers import ResumePoint, load_state, save_state
+from trajgen.load import build, choose, open_checkpoint
 from trajgen.rollout import Generator
 
 Float = npt.NDArray[np.float64]
@@ -75,16 +76,19 @@ class Skip(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A generator and the surrogate data of the molecule it is judged on."""
+    """A generator and the surrogate data of the molecule it is judged on.
 
+    Attributes:
+        name: of the checkpoint that was asked for; that of the weights may be a specialist's.
+        molecule: the molecule.
+        generator: with the checkpoint's own lag, sampler and steps.
+        series: the data.
+    """
+
+    name: str
     molecule: str
     generator: Generator
     series: MD17Series
-
-    @property
-    def name(self) -> str:
-        """Of the checkpoint whose weights are used."""
-        return self.generator.config.name
 
     @property
     def weights(self) -> str:
@@ -119,21 +123,17 @@ class Subject:
 
 @lru_cache(maxsize=16)
 def subject(checkpoint: str, molecule: str) -> Subject:
-    """Load the generator that a checkpoint's name stands for on this molecule.
+    """The generator that a checkpoint's name stands for on this molecule, as a user would get it.
 
     Raises:
-        Skip: there is no such checkpoint, or it was not trained on the molecule.
+        InputError: there is no such checkpoint, or it does not know the molecule.
     """
-    from trajgen.training import load_model
-
-    try:
-        model, config = load_model(checkpoint)
-    except InputError as error:
-        raise Skip(str(error)) from None
-    if molecule not in config.molecules:
-        raise Skip(f"{config.name} was not trained on {molecule}")
+    asked = open_checkpoint(checkpoint)
     series = load_md17s(molecule)
-    return Subject(molecule, Generator(model, config, reference=calmest_frame(series)), series)
+    reference = calmest_frame(series)
+    chosen, _ = choose(asked, series.numbers, reference)
+    generator = Generator(build(chosen), chosen.config, reference=reference)
+    return Subject(asked.config.name, molecule, generator, series)
 
 
 def mean_bonds(series: MD17Series) -> ReferenceBonds:
@@ -152,32 +152,39 @@ def calmest_frame(series: MD17Series) -> Float:
 
 
 def start_state(
+    generator: Generator,
     numbers: npt.ArrayLike,
     positions: npt.NDArray[Any],
     frames: npt.ArrayLike,
     interval_fs: float,
-    acceleration_interval_fs: float | None = None,
+    *,
+    acceleration: bool = True,
 ) -> PhaseState:
-    """Replicas that start from frames of a trajectory, with velocities from frames up to it.
+    """Replicas that start from frames of a trajectory, with what the model can use of the past.
 
     Args:
+        generator: says which velocities it takes and how far back the previous ones shall lie.
         numbers: [N].
         positions: [T, N, 3], Å, consecutive.
         frames: [R], rows of `positions`.
         interval_fs: time between rows.
-        acceleration_interval_fs: how far back the previous velocities shall lie; None: leave them
-            out (the null flag).
+        acceleration: give the previous velocities; False: the null flag.
     """
     frames = np.asarray(frames)
+    over = round(generator.lag_fs / interval_fs)
 
     def velocities(at: Int) -> Float:
-        x = [np.asarray(positions[at - back], dtype=np.float64) for back in range(3)]
-        return backward_velocity(*x, interval_fs)
+        def x(back: int) -> Float:
+            return positions[at - back].astype(np.float64)
+
+        if generator.model.pair_velocities:
+            return (x(0) - x(over)) / generator.lag_fs
+        return backward_velocity(x(0), x(1), x(2), interval_fs)
 
     start = PhaseState(numbers, positions[frames], velocities(frames))
-    if acceleration_interval_fs is None:
+    if not acceleration:
         return start
-    back = round(acceleration_interval_fs / interval_fs)
+    back = round(generator.acceleration_interval_fs / interval_fs)
     return replace(
         start,
         previous_velocities=velocities(frames - back),
@@ -187,8 +194,8 @@ def start_state(
 
 def surrogate_start(s: Subject, frames: npt.ArrayLike, *, acceleration: bool = True) -> PhaseState:
     """`start_state` from frames of the surrogate data."""
-    interval = s.generator.acceleration_interval_fs if acceleration else None
-    return start_state(s.numbers, s.series.positions, frames, s.series.interval_fs, interval)
+    x, interval = s.series.positions, s.series.interval_fs
+    return start_state(s.generator, s.numbers, x, frames, interval, acceleration=acceleration)
 
 
 def repeat(start: PhaseState, count: int) -> PhaseState:
@@ -273,7 +280,11 @@ def long_run(s: Subject, replicas: int, length_ps: float, folder: Path) -> LongR
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there."""
     interval = s.interval_fs()
     n_frames = round(length_ps * FS_PER_PS / interval)
-    run = folder / f"{s.name}-{s.weights[:8]}" / f"{s.molecule}-{replicas}x{length_ps:g}ps"
+    run = (
+        folder
+        / f"{s.generator.config.name}-{s.weights[:8]}"
+        / f"{s.molecule}-{replicas}x{length_ps:g}ps"
+    )
     shape = (n_frames, replicas, len(s.numbers), 3)
     if (run / "run.state.npz").exists():
         point = load_state(run / "run")
@@ -307,6 +318,7 @@ def long_run(s: Subject, replicas: int, length_ps: float, folder: Path) -> LongR
             )
         if done == n_frames:
             break
+    torch.compiler.reset()  # another molecule's shapes would count against the compiler's limit
     return LongRun(frames, temperatures, interval, s.bonds)
 
 

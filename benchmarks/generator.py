@@ -28,6 +28,7 @@ from _runs import Settings, Skip, subject
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError
 from shared.provenance import git_commit, provenance
+from trajgen.load import open_checkpoint
 
 RESULTS = ROOT / "benchmarks" / "results" / "generator.json"
 QUICK = {
@@ -88,18 +89,18 @@ def main(argv: list[str] | None = None) -> int:
         settings = replace(settings, **QUICK)
         out = out or settings.folder / "quick.json"
     store = Store(out or RESULTS, provenance())
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
+        known = open_checkpoint(settings.checkpoint).config.molecules
+        molecules = arguments.molecules or [m for m in SURROGATE_MOLECULES if m in known]
         for name in arguments.rows:
-            measurement = MEASUREMENTS[name]
-            for system in measurement.systems or arguments.molecules:
-                if measurement.systems in (None, ("any",)) or system in arguments.molecules:
+            for system in MEASUREMENTS[name].systems or molecules:
+                if system in (*molecules, "any"):
                     rows += _measured(name, system, settings, store, arguments.fresh)
     except InputError as error:
         print(f"benchmarks/generator.py: {error}", file=sys.stderr)
         return 2
-    shown = {"everything": arguments.all, "markdown": arguments.markdown}
-    print(table(rows, arguments.molecules, **shown))
+    print(table(rows, molecules, everything=arguments.all, markdown=arguments.markdown))
     return 0
 
 
@@ -131,9 +132,8 @@ def parser() -> argparse.ArgumentParser:
         "--molecules",
         nargs="+",
         choices=SURROGATE_MOLECULES,
-        default=list(SURROGATE_MOLECULES),
         metavar="NAME",
-        help="which of " + ", ".join(SURROGATE_MOLECULES),
+        help="which of " + ", ".join(SURROGATE_MOLECULES) + "; all that the checkpoint knows",
     )
     made.add_argument(
         "--rows",
@@ -156,7 +156,8 @@ def _measured(
 ) -> list[dict[str, Any]]:
     """The rows of one measurement: from the file, or made now and written to it."""
     measurement = MEASUREMENTS[name]
-    weights = _weights(settings, system, "paper" in measurement.uses)
+    checkpoints = _checkpoints(settings, system, "paper" in measurement.uses)
+    weights = list(checkpoints.values())
     used = ", ".join(f"{key} {getattr(settings, key)}" for key in measurement.uses)
     known = store.get(name, system, weights, used)
     if known and not fresh:
@@ -178,6 +179,7 @@ def _measured(
     extra = {
         "command": f"python benchmarks/generator.py --rows {name}{asked}{options}",
         "settings": used,
+        "weights": list(checkpoints),
         "weights_sha256": weights,
         "skipped": skipped,
         "seconds": round(time.monotonic() - began, 1),
@@ -187,15 +189,19 @@ def _measured(
     return store.put(name, system, rows, extra)
 
 
-def _weights(settings: Settings, system: str, with_paper: bool) -> list[str]:
-    """Checksums of the weights that a measurement of this system uses."""
-    molecule = "ethanol" if system == "any" else system
-    found = []
+def _checkpoints(settings: Settings, system: str, with_paper: bool) -> dict[str, str]:
+    """Name -> checksum of the weights that a measurement of this system uses."""
+    if system == "any":
+        return {}
+    found = {}
     for checkpoint in (settings.checkpoint, *([settings.paper] if with_paper else [])):
         try:
-            found.append(subject(checkpoint, molecule).weights)
-        except Skip:
-            found.append("")
+            s = subject(checkpoint, system)
+        except InputError:
+            if checkpoint == settings.checkpoint:
+                raise
+        else:
+            found[s.generator.config.name] = s.weights
     return found
 
 
