@@ -29,6 +29,7 @@ from shared.state import PhaseState
 from shared.units import masses
 from trajgen.kernel import TransitionKernel, cast
 from trajgen.load import acceleration_interval, recognise
+from trajgen.mechanics import conserve_angular_momentum
 from trajgen.samplers import check_sampler
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Generator:
         reference: positions [N, 3] Å that say which atoms are bonded and how long the bonds are;
             None: the start's. Give those of the first start when resuming.
         keep_angular_momentum: project velocities so that L(t + Δ) is L(t), scaled as the thermostat
-            scales it: exp(−∫ξ dt).
+            scales it: exp(−∫ξ dt); None: as the checkpoint was trained.
         thermostat_time_fs: relaxation time of a weak-coupling thermostat (Berendsen 1984) that
             holds `thermostat_temperature_K`; None: no thermostat.
         thermostat_temperature_K: its temperature; None: that of the training data.
@@ -69,7 +70,7 @@ class Generator:
         sampler: str | None = None,
         steps: int | None = None,
         reference: npt.NDArray[np.float64] | None = None,
-        keep_angular_momentum: bool = False,
+        keep_angular_momentum: bool | None = None,
         thermostat_time_fs: float | None = None,
         thermostat_temperature_K: float | None = None,
         compile: bool | None = None,
@@ -89,6 +90,8 @@ class Generator:
         self.steps = int(defaults["steps"] if steps is None else steps)
         check_sampler(self.sampler, self.steps)
         self.reference = reference
+        if keep_angular_momentum is None:
+            keep_angular_momentum = bool(defaults.get("keep_angular_momentum", False))
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
         self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
@@ -233,12 +236,8 @@ class _State:
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)
         if g.keep_angular_momentum:
-            friction = torch.zeros_like(self.lag)
-            if new_xi is not None:
-                friction = new_xi if self.xi is None else (new_xi + self.xi) / 2
-            decay = torch.exp(-friction * self.lag)
-            new_v = set_angular_momentum(
-                new_x, new_v, self.masses, decay[:, None] * angular_momentum(x, v, self.masses)
+            new_v = conserve_angular_momentum(
+                (x, v, self.xi), (new_x, new_v, new_xi), self.masses, self.lag
             )
         if g.thermostat_time_fs is not None:
             new_v = self._couple(new_v)
@@ -289,17 +288,3 @@ class _State:
             time_fs=self.count * self.generator.lag_fs,
             alive=array(self.alive),
         )
-
-
-def angular_momentum(x: Tensor, v: Tensor, mass: Tensor) -> Tensor:
-    """L = Σ m x × v about the origin: x, v [R, N, 3], mass [N] -> [R, 3]."""
-    return (mass[:, None] * torch.linalg.cross(x, v)).sum(1)
-
-
-def set_angular_momentum(x: Tensor, v: Tensor, mass: Tensor, wanted: Tensor) -> Tensor:
-    """v + ω × x with ω = I⁺ (wanted − L): the least change, mass-weighted, that gives `wanted`."""
-    square = x.square().sum(-1)[..., None, None] * torch.eye(3, dtype=x.dtype, device=x.device)
-    inertia = (mass[:, None, None] * (square - x[..., :, None] * x[..., None, :])).sum(1)
-    lack = wanted - angular_momentum(x, v, mass)
-    omega = (torch.linalg.pinv(inertia, hermitian=True) @ lack[..., None])[..., 0]
-    return v + torch.linalg.cross(omega[:, None].expand_as(x), x)

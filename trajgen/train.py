@@ -52,6 +52,10 @@ class LossConfig:
             history: acceleration, all that are not without).
         thermostat_weight: of ξ in the loss, beside 1 for a position or velocity component.
         state_noise: noise on the conditioning state, in units of the residual.
+        balance: weight of the energy balance of every class of atoms (`Training.imbalance`) from a
+            training step on, as {step: weight}.
+        angular_momentum: conserve angular momentum, but for the thermostat's friction, in training
+            and roll-out.
     """
 
     prior_fraction: float = 0.75
@@ -59,6 +63,12 @@ class LossConfig:
     acceleration_fraction: float = 0.2
     thermostat_weight: float = 0.3
     state_noise: float = 0.0
+    balance: dict[int, float] = field(default_factory=lambda: {0: 0.0})
+    angular_momentum: bool = False
+
+    def balance_at(self, step: int) -> float:
+        """Weight of the balance at a training step."""
+        return self.balance[max(first for first in self.balance if first <= step)]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from shared.training import optimisers, schedulers
 from trajgen.checkpoints import model_class
 from trajgen.kernel import TransitionKernel
 from trajgen.load import load_model
+from trajgen.mechanics import conserve_angular_momentum
 from trajgen.pairs import (
     FramePairs,
     Series,
@@ -75,7 +76,8 @@ class Training(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.series, self.settings = model, series, settings
         self.type_index = {c: k for k, c in enumerate(model.types)}
-        self._compiled: Any = None
+        self._compiled: list[Any] = []  # a list, so that its weights are not stored twice
+        self.step = 0
         self._validated: list[float] = []
 
     def configure_optimizers(self) -> Any:
@@ -107,7 +109,7 @@ class Training(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         run, config = self.settings.run, self.settings.optimiser
-        step = self.current_epoch * run.epoch_steps + batch_idx
+        self.step = step = self.current_epoch * run.epoch_steps + batch_idx
         torch.manual_seed(
             (run.seed * 1_000_003 + step) * self.trainer.world_size + self.global_rank
         )
@@ -133,10 +135,10 @@ class Training(L.LightningModule):
         """The model; compiled on first use where the config asks for it."""
         if not self.settings.run.compile:
             return self.model(c, noised, sigma)
-        if self._compiled is None:
+        if not self._compiled:
             torch._dynamo.config.cache_size_limit = 64
-            self._compiled = torch.compile(self.model, dynamic=False)
-        return self._compiled(c, noised, sigma)
+            self._compiled.append(torch.compile(self.model, dynamic=False))
+        return self._compiled[0](c, noised, sigma)
 
     def loss(self, g: dict[str, Tensor]) -> Tensor:
         """Loss of each example of a dense group [G], averaged over the lags unrolled."""
@@ -155,6 +157,7 @@ class Training(L.LightningModule):
             v = v + loss.state_noise * dv * torch.randn_like(v)
         total = torch.zeros_like(like)
         unroll = g["next_pos"].shape[2]
+        balance = loss.balance_at(self.step) if self.training else 0.0
         for k in range(unroll):
             c = model.condition(
                 g["type"],
@@ -181,12 +184,39 @@ class Training(L.LightningModule):
             sigma = model.noise.std(s, model.noise_scale(c))
             out = self.denoise(c, target + sigma[:, None] * model.white_noise(c), sigma)
             total = total + model.loss(c, out, target, sigma, loss.thermostat_weight)
-            before = v
+            before = x, v, xi
             x, v, xi = model.decode(c, out)
-            a, has_acceleration = (v - before) / like[:, None, None], torch.ones_like(like)
+            if loss.angular_momentum:
+                # Where ξ_t was not given the roll-out has none either.
+                if before[2] is not None and xi is not None:
+                    before = (*before[:2], torch.where(has_thermostat > 0, before[2], xi))
+                v = conserve_angular_momentum(before, (x, v, xi), g["mass"], like)
+            if balance:
+                total = total + balance * self.imbalance(g, x, v, k)
+            a, has_acceleration = (v - before[1]) / like[:, None, None], torch.ones_like(like)
             if by_thermostat:
                 has_acceleration, has_thermostat = torch.zeros_like(like), torch.ones_like(like)
         return total / unroll
+
+    def imbalance(self, g: dict[str, Tensor], x: Tensor, v: Tensor, k: int) -> Tensor:
+        """How far mean squares are off, relative, averaged over the atoms: classes apart.
+
+        A regression shrinks what it predicts by its own error, ⟨v̂²⟩ = ⟨v²⟩ − ⟨error²⟩, a loss of
+        energy that a roll-out repeats at every step. Compared are ⟨v²⟩ and ⟨(x − x_t)²⟩ of each
+        class of atoms over the group, after k + 1 lags.
+        """
+        kinds = torch.nn.functional.one_hot(g["type"], len(self.model.types)).to(x.dtype)
+        count = kinds.sum((0, 1))
+
+        def gap(ours: Tensor, true: Tensor) -> Tensor:
+            ours, true = (
+                torch.einsum("gnd,gnc->c", values.square(), kinds) for values in (ours, true)
+            )
+            relative = (ours - true) / true.clamp(min=torch.finfo(x.dtype).tiny)
+            return (relative.square() * count).sum() / count.sum()
+
+        moved = gap(x - g["pos"], g["next_pos"][:, :, k] - g["pos"])
+        return gap(v, g["next_vel"][:, :, k]) + moved
 
     # -- validation -----------------------------------------------------------------------------
 
@@ -245,9 +275,11 @@ class Training(L.LightningModule):
             c = model.condition(
                 g["type"], g["mass"], x, v, g["lag"], acceleration=a, thermostat=xi, **known
             )
-            before = v
+            before = x, v, xi
             x, v, xi = model.decode(c, model.draw(c, sampling.sampler, sampling.steps))
-            a = (v - before) / g["lag"][:, None, None]
+            if self.settings.loss.angular_momentum:
+                v = conserve_angular_momentum(before, (x, v, xi), g["mass"], g["lag"])
+            a = (v - before[1]) / g["lag"][:, None, None]
             if step == 0:
                 first_error = rmse(x, 0)
         return rmse(x, -1) / rmse(g["pos"], -1), first_error
@@ -305,6 +337,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
             "acceleration_interval_fs": data.acceleration_interval_fs,
             "sampler": sampling.sampler,
             "steps": sampling.steps,
+            "keep_angular_momentum": settings.loss.angular_momentum,
         },
         provenance=provenance(data_files(data)),
     )
