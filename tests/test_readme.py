@@ -19,7 +19,16 @@ from shared.checkpoint import shipped
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-SECTIONS = ("data", "network", "noise", "loss", "optimiser", "run")  # of a training config
+SECTIONS = (
+    "data",
+    "network",
+    "noise",
+    "paper",
+    "loss",
+    "optimiser",
+    "sampling",
+    "run",
+)  # of a training config
 FOLDERS = "trajgen|shared|forcefield|configs|tests|benchmarks|docs|examples"
 OWN_COMMANDS = {
     "trajgen.sample": "-m trajgen.sample",
