@@ -1,0 +1,114 @@
+"""Which generator: molecules are recognised in any order of atoms, specialists are preferred."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from shared import checkpoint as checkpoints
+from shared.errors import InputError
+from tests.trajgen.conftest import MOLECULES, save_tiny
+from trajgen import load
+from trajgen.load import acceleration_interval, choose, load_model, open_checkpoint, recognise
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Let these be the checkpoints that the package ships."""
+    for module in (checkpoints, load):
+        monkeypatch.setattr(module, "shipped", lambda head: {f.name: f for f in folders})
+
+
+@pytest.mark.parametrize("name", MOLECULES)
+def test_any_order_of_atoms(tiny: Path, name: str) -> None:
+    config, atoms = open_checkpoint(str(tiny)).config, MOLECULES[name]
+    classes, found = recognise(config, atoms.numbers, atoms.positions)
+    order = np.random.default_rng(0).permutation(len(atoms))
+    permuted, found_again = recognise(config, atoms.numbers[order], atoms.positions[order])
+    assert found == found_again == name
+    assert permuted == [classes[i] for i in order]
+
+
+def test_a_stretched_bond(tiny: Path) -> None:
+    """Beyond 1.2 times the covalent radii, as one frame in hundreds has it at 500 K."""
+    atoms = MOLECULES["water"].copy()
+    atoms.set_distance(0, 1, 1.25 * (0.66 + 0.31), fix=0)
+    config = open_checkpoint(str(tiny)).config
+    assert recognise(config, atoms.numbers, atoms.positions)[1] == "water"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("NH3", "does not know the element N; it knows H, C, O; train .* trajgen.train"),
+        ("CH3OH", "does not know this molecule; it knows water, ethanol; train .* trajgen.train"),
+        ("CH3OCH3", "does not know this molecule"),  # an isomer of ethanol
+    ],
+)
+def test_unknown(tiny: Path, name: str, says: str) -> None:
+    atoms = molecule(name)
+    with pytest.raises(InputError, match=says):
+        recognise(open_checkpoint(str(tiny)).config, atoms.numbers, atoms.positions)
+
+
+def test_specialist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared = save_tiny(tmp_path / "many")
+    special = save_tiny(tmp_path / "many-ethanol")
+    ship(monkeypatch, shared, special)
+
+    def chosen(name: str, of: str) -> tuple[Path, str]:
+        atoms = MOLECULES[of]
+        found, known_as = choose(open_checkpoint(name), atoms.numbers, atoms.positions)
+        return found.folder, known_as
+
+    assert chosen("many", "ethanol") == (special, "ethanol")
+    assert chosen("many", "water") == (shared, "water")
+    assert chosen("many-ethanol", "ethanol") == (special, "ethanol")
+    ship(monkeypatch, special)  # a folder that is given by path has no specialists
+    assert chosen(str(shared), "ethanol") == (shared, "ethanol")
+
+
+def test_model_and_weights(tiny: Path) -> None:
+    model, config = load_model(str(tiny))
+    assert not model.training
+    assert config.name == "tiny"
+    weights = open_checkpoint(str(tiny)).tensors()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+def test_acceleration_interval(tiny: Path) -> None:
+    config = open_checkpoint(str(tiny)).config
+    assert acceleration_interval(config, 1.0) == 0.5
+    config.defaults["acceleration_interval_fs"] = None
+    assert acceleration_interval(config, 1.0) == 1.0
+    assert acceleration_interval(config) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"defaults": {"lag_fs": 5.0, "steps": 1}}, "defaults.sampler is missing"),
+        ({"molecules": {"water": {}}}, "molecules.water.key is missing"),
+        ({"model": {}}, "does not describe a model"),
+        ({"kind": "flow"}, "'flow'"),
+        ({"head": "forcefield"}, "checkpoint of forcefield"),
+    ],
+)
+def test_broken_entries(tmp_path: Path, changes: dict, says: str) -> None:
+    folder = save_tiny(tmp_path / "broken", **changes)
+    with pytest.raises(InputError, match=says):
+        load_model(str(folder))
+
+
+def test_shipped_specialists_run_as_the_shared_model_does() -> None:
+    known = checkpoints.shipped("trajgen")
+    if "md17s" not in known:
+        pytest.skip("the shipped checkpoint md17s is not here")
+    shared = open_checkpoint("md17s").config
+    for name in known:
+        if name.startswith("md17s-"):
+            config = open_checkpoint(name).config
+            assert config.defaults == shared.defaults
+            assert list(config.molecules) == [name.removeprefix("md17s-")]

@@ -1,0 +1,576 @@
+"""A frame in, a trajectory out: what is written, resuming, interruptions, bad input."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import mdtraj
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from shared import writers
+from shared.checkpoint import CONFIG, WEIGHTS, shipped
+from shared.data.md17 import SURROGATE_MOLECULES
+from shared.io import read_frames, read_start
+from shared.kinetics import temperature
+from shared.units import masses
+from tests.trajgen.conftest import MOLECULES, save_tiny
+from trajgen import sample as module
+from trajgen.record import RunRecord
+from trajgen.sample import main, sample
+from trajgen.samplers import SAMPLERS
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+pytestmark = pytest.mark.filterwarnings("ignore:top= kwargs")
+
+
+@pytest.fixture
+def run(
+    tiny: Path, ethanol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """The command line in an empty folder; ten frames of the tiny generator unless said."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def call(*options: str, source: Path = ethanol, checkpoint: Path = tiny) -> int:
+        given = ["--from", str(source), "--checkpoint", str(checkpoint)]
+        if "--length-ps" not in options:
+            given += ["--length-ps", "0.005"]
+        return main([*given, *options])
+
+    return call
+
+
+def contents(name: str = "ethanol") -> dict[str, bytes]:
+    """The trajectories in the current folder."""
+    return {p.name: p.read_bytes() for p in Path().glob(f"{name}*") if p.suffix in (".dcd", ".h5")}
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+def test_default_output(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    trajectory = mdtraj.load("ethanol.dcd", top="ethanol.pdb")
+    assert (trajectory.n_frames, trajectory.n_atoms, trajectory.topology.n_bonds) == (10, 9, 8)
+    sidecar = json.loads(Path("ethanol.json").read_text())
+    assert sidecar["status"] == "done"
+    assert (sidecar["checkpoint"], sidecar["molecule"]) == ("tiny", "ethanol")
+    assert sidecar["checkpoint_sha256"].startswith("sha256:")
+    assert (sidecar["lag_fs"], sidecar["frame_interval_fs"]) == (0.5, 0.5)
+    assert (sidecar["sampler"], sidecar["steps"], sidecar["seed"]) == ("heun", 1, 0)
+    assert sidecar["start_velocities"] == "Maxwell-Boltzmann at 10 K"
+    assert sidecar["stability"]["n_whole"] == 1
+    assert sidecar["stability"]["run_ps"] == pytest.approx(0.005)
+    assert sidecar["provenance"]["versions"]["torch"]
+    said = capsys.readouterr()
+    assert "stability: 1 of 1 whole" in said.out
+    assert "wrote ethanol.dcd, ethanol.pdb, ethanol.json" in said.out
+
+
+@pytest.mark.parametrize("format", ["xtc", "h5", "extxyz"])
+def test_replicas_and_formats(run: Callable[..., int], format: str) -> None:
+    assert run("--replicas", "2", "--format", format, "--out", "sub/traj") == 0
+    names = sorted(p.name for p in Path("sub").iterdir())
+    trajectories = [f"traj_r00{r}.{format}" for r in range(2)]
+    assert names == ["traj.json", "traj.pdb", "traj.state.npz", *trajectories]
+    if format == "extxyz":
+        one, other = (read_frames(Path("sub", name)) for name in trajectories)
+        assert one.n_frames == 10
+        assert not np.allclose(one.velocities[0], other.velocities[0]), "drawn once for all"
+    else:
+        assert mdtraj.load(f"sub/{trajectories[1]}", top="sub/traj.pdb").n_frames == 10
+
+
+def test_interval_and_lag(run: Callable[..., int]) -> None:
+    """Frames that are saved less often are the same frames."""
+    assert run("--format", "extxyz", "--out", "all") == 0
+    assert run("--format", "extxyz", "--out", "some", "--interval-fs", "2") == 0
+    all_, some = read_frames("all.extxyz"), read_frames("some.extxyz")
+    np.testing.assert_allclose(some.times_fs, [2, 4])
+    np.testing.assert_array_equal(some.positions, all_.positions[3::4][:2])
+    assert run("--format", "extxyz", "--out", "long", "--lag-fs", "1") == 0
+    assert read_frames("long.extxyz").n_frames == 5
+
+
+def test_plot(run: Callable[..., int]) -> None:
+    assert run("--plot", "--replicas", "2") == 0
+    assert Path("ethanol.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_function(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    done = sample(ethanol, checkpoint=str(tiny), length_ps=0.002, out=tmp_path / "traj")
+    assert done.trajectories == [tmp_path / "traj.dcd"]
+    assert all(path.exists() for path in (*done.trajectories, done.topology, done.sidecar))
+    assert done.survived
+
+
+def test_order_of_atoms(run: Callable[..., int], tmp_path: Path) -> None:
+    order = [8, 0, 3, 2, 1, 4, 7, 6, 5]
+    path = tmp_path / "other.xyz"
+    MOLECULES["ethanol"][order].write(path)
+    assert run(source=path) == 0
+    assert json.loads(Path("other.json").read_text())["molecule"] == "ethanol"
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+def record_start(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The starts that the generator is given."""
+    from trajgen.rollout import Generator
+
+    starts: list[Any] = []
+    propagate = Generator.propagate
+
+    def watched(self: Any, start: Any, *arguments: Any, **options: Any) -> Any:
+        starts.append(start)
+        return propagate(self, start, *arguments, **options)
+
+    monkeypatch.setattr(Generator, "propagate", watched)
+    return starts
+
+
+def test_drawn_velocities(run: Callable[..., int], monkeypatch, capsys) -> None:
+    starts = record_start(monkeypatch)
+    assert run("--temperature", "20", "--replicas", "3") == 0
+    v, x, m = starts[0].velocities, starts[0].positions, masses(starts[0].numbers)
+    assert temperature(v, m) == pytest.approx([20.0] * 3)  # all 3N, as the checkpoint counts
+    np.testing.assert_allclose(np.einsum("n,rnk->rk", m, v), 0, atol=1e-12)
+    np.testing.assert_allclose(np.einsum("n,rnk->rk", m, np.cross(x, v)), 0, atol=1e-12)
+    assert "20 K sets the start only" in capsys.readouterr().err
+    run("--overwrite")
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_temperature_convention(run: Callable[..., int], monkeypatch, tmp_path: Path) -> None:
+    starts = record_start(monkeypatch)
+    folder = save_tiny(tmp_path / "3N-6", temperature_convention="3N-6")
+    assert run(checkpoint=folder) == 0
+    m = masses(starts[0].numbers)
+    assert temperature(starts[0].velocities, m, dof=21) == pytest.approx([10.0])
+
+
+def test_velocities_of_the_file(run: Callable[..., int], monkeypatch, tmp_path, capsys) -> None:
+    starts = record_start(monkeypatch)
+    atoms = MOLECULES["ethanol"].copy()
+    velocities = 1e-3 * np.random.default_rng(0).standard_normal((9, 3))
+    atoms.set_array("velocities", velocities)
+    atoms.write(tmp_path / "moving.xyz", format="extxyz")
+    assert run("--temperature", "10", source=tmp_path / "moving.xyz") == 0
+    np.testing.assert_allclose(starts[0].velocities[0], velocities, atol=1e-8)
+    assert "the temperature is not used" in capsys.readouterr().err
+
+
+def test_velocities_and_acceleration_of_a_history(
+    run: Callable[..., int], monkeypatch, tmp_path: Path
+) -> None:
+    starts = record_start(monkeypatch)
+    atoms, frames = MOLECULES["ethanol"], []
+    velocity, acceleration = 1e-3 * np.random.default_rng(0).standard_normal((2, 9, 3))
+    for t in np.arange(-2.0, 0.1, 0.5):
+        frames.append(atoms.copy())
+        frames[-1].positions += velocity * t + acceleration * t**2 / 2
+    ase.io.write(tmp_path / "history.xyz", frames, format="extxyz")
+    assert run("--history-interval-fs", "0.5", source=tmp_path / "history.xyz") == 0
+    np.testing.assert_allclose(starts[0].velocities[0], velocity, atol=1e-6)
+    np.testing.assert_allclose(starts[0].accelerations[0], acceleration, atol=1e-6)
+    said = json.loads(Path("history.json").read_text())["start_velocities"]
+    assert said == "the file, frames 0.5 fs apart"
+
+
+@pytest.mark.parametrize("name", [*SURROGATE_MOLECULES, "ethanol_history"])
+def test_examples(name: str) -> None:
+    start = read_start(
+        EXAMPLES / f"{name}.xyz",
+        history_interval_fs=0.5 if "history" in name else None,
+        lag_fs=0.5,
+    )
+    assert 200 < temperature(start.velocities, masses(start.numbers))[0] < 900
+    assert (start.previous_velocities is not None) == ("history" in name)
+
+
+# ---- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["dcd", "extxyz"])
+def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, format: str) -> None:
+    """Interrupted by Ctrl-C and resumed, or extended when done: nothing differs."""
+    options = ["--replicas", "2", "--plot", "--format", format]
+    assert run(*options, "--out", "whole") == 0
+    observe = RunRecord.observe
+
+    def interrupted(self: RunRecord, state: Any) -> None:
+        if state.time_fs > 2.6:
+            raise KeyboardInterrupt
+        observe(self, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "observe", interrupted)
+        assert run(*options, "--out", "cut") == 1
+    assert json.loads(Path("cut.json").read_text())["status"] == "interrupted"
+    assert json.loads(Path("cut.json").read_text())["n_frames"] == 5
+    assert run(*options, "--out", "cut", "--resume") == 0
+    assert run(*options, "--out", "longer", "--length-ps", "0.003") == 0
+    assert run(*options, "--out", "longer", "--resume") == 0
+    whole = json.loads(Path("whole.json").read_text())
+    for name in ("cut", "longer"):
+        for replica in ("_r000", "_r001"):
+            ending = f"{replica}.{format}"
+            assert Path(name + ending).read_bytes() == Path("whole" + ending).read_bytes()
+        sidecar = json.loads(Path(f"{name}.json").read_text())
+        assert sidecar["stability"] == whole["stability"]
+        assert Path(f"{name}.png").read_bytes() == Path("whole.png").read_bytes()
+
+
+def test_resuming_what_is_done_changes_nothing(run: Callable[..., int], capsys) -> None:
+    assert run() == 0
+    before = contents()
+    assert run("--resume") == 0
+    assert contents() == before
+
+
+def test_resuming_what_was_stopped_before_its_first_frame(
+    run: Callable[..., int], monkeypatch
+) -> None:
+    def interrupted(self: RunRecord, state: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "observe", interrupted)
+        assert run() == 1
+    assert run("--resume") == 0
+    assert mdtraj.load("ethanol.dcd", top="ethanol.pdb").n_frames == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--seed", "1"], "cannot resume with seed 1: the run has 0"),
+        (["--lag-fs", "1", "--interval-fs", "1"], "cannot resume with frame interval fs 1.0"),
+        (["--steps", "2"], "cannot resume with steps 2: the run has 1"),
+        (["--replicas", "2"], "cannot resume with replicas 2: the run has 1"),
+        (["--length-ps", "0.002"], "0.005 ps are there already"),
+        (["--out", "other"], "no run to resume"),
+        (["--overwrite"], "either resumed or overwritten"),
+    ],
+)
+def test_resuming_something_else(run: Callable[..., int], capsys, options, says) -> None:
+    assert run() == 0
+    before = contents()
+    capsys.readouterr()
+    assert run("--resume", *options) == 2
+    check_one_line(capsys.readouterr().err, says)
+    assert contents() == before
+
+
+def test_resuming_with_another_checkpoint_or_molecule(
+    run: Callable[..., int], capsys, tmp_path: Path
+) -> None:
+    assert run() == 0
+    other = save_tiny(tmp_path / "tiny", history="acceleration")
+    assert run("--resume", checkpoint=other) == 2
+    check_one_line(capsys.readouterr().err, "cannot resume with checkpoint sha256")
+    water = tmp_path / "water.xyz"
+    MOLECULES["water"].write(water)
+    assert run("--resume", "--out", "ethanol", source=water) == 2
+    check_one_line(capsys.readouterr().err, "cannot resume with molecule water")
+
+
+# ---- interruptions -------------------------------------------------------------------------------
+
+
+def command(tiny: Path, source: Path, *options: str) -> list[str]:
+    given = ["--from", str(source), "--checkpoint", str(tiny), *options]
+    return [sys.executable, "-m", "trajgen.sample", *given]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def test_ctrl_c(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tiny, ethanol, "--length-ps", "100", "--lag-fs", "0.25", "--temperature", "0.2"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sidecar = tmp_path / "ethanol.json"
+    while not (sidecar.exists() and json.loads(sidecar.read_text())["n_frames"]):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("trajgen.sample: interrupted; what was written is")
+    assert "Traceback" not in said
+    said = json.loads(sidecar.read_text())
+    assert said["status"] == "interrupted"
+    trajectory = mdtraj.load(tmp_path / "ethanol.dcd", top=tmp_path / "ethanol.pdb")
+    assert trajectory.n_frames == said["n_frames"]
+
+
+def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
+    """The first block fits, the second does not."""
+    eager = partial(writers.TrajectoryWriter, flush_seconds=0)
+    monkeypatch.setattr(writers, "TrajectoryWriter", eager)
+    monkeypatch.setattr(writers, "_FLUSH_SHARE", 1e9)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        assert run("--format", "extxyz", "--temperature", "1", "--length-ps", "1") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("trajgen.sample: ")
+    assert "--resume goes on" in said[-1]
+    n_frames = json.loads(Path("ethanol.json").read_text())["n_frames"]
+    assert read_frames("ethanol.extxyz").n_frames == n_frames > 5
+
+
+def test_when_no_replica_is_whole(run: Callable[..., int], capsys) -> None:
+    assert run("--temperature", "2000", "--length-ps", "1", "--replicas", "2") == 1
+    said = capsys.readouterr()
+    assert "0 of 2 whole" in said.out
+    assert "replica 1 broke at" in said.out
+    assert said.err.splitlines()[-1] == "trajgen.sample: no replica is whole, stopped"
+    n_frames = json.loads(Path("ethanol.json").read_text())["n_frames"]
+    assert mdtraj.load("ethanol_r000.dcd", top="ethanol.pdb").n_frames == n_frames < 500
+    before = contents()
+    assert run("--temperature", "2000", "--length-ps", "1", "--replicas", "2", "--resume") == 1
+    assert contents() == before
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def check_one_line(said: str, expected: str) -> None:
+    lines = said.strip().splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("trajgen.sample: ")
+    assert expected in lines[0]
+
+
+def xyz(name: str = "CH3CH2OH", comment: str = "") -> str:
+    """A structure as text."""
+    atoms = molecule(name)
+    rows = [
+        f"{symbol} {x:.6f} {y:.6f} {z:.6f}"
+        for symbol, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+    ]
+    return "\n".join([str(len(atoms)), comment, *rows]) + "\n"
+
+
+BAD_FILES = {
+    "empty": ("", "empty"),
+    "prose": ("It was a dark and stormy night.\n", "expected a number of atoms"),
+    "truncated": (xyz()[:-60], "truncated"),
+    "nan": (xyz().replace("0.000000", "nan", 1), "not finite"),
+    "infinite": (xyz().replace("0.000000", "inf", 1), "not finite"),
+    "close": ("2\n\nH 0 0 0\nH 0 0 0.3\n", "less than 0.4 Å"),
+    "periodic": (
+        xyz(comment='Lattice="9 0 0 0 9 0 0 0 9" pbc="T T T"'),
+        "only molecules are supported",
+    ),
+    "element": (xyz("NH3"), "does not know the element N; it knows H, C, O; train"),
+    "molecule": (xyz("CH3OH"), "does not know this molecule; it knows water, ethanol; train"),
+    "order": (xyz() + xyz().replace("C ", "O ", 1), "keep one order of atoms"),
+    "count": (xyz() + xyz("H2O"), "has 3 atoms but frame 0 has 9"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files(run: Callable[..., int], tmp_path: Path, capsys, kind: str) -> None:
+    text, says = BAD_FILES[kind]
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    assert run(source=path) == 2
+    check_one_line(capsys.readouterr().err, says)
+    assert list(Path().iterdir()) == []
+
+
+BAD_OPTIONS = {
+    "frame": (["--frame", "3"], "there is no frame 3"),
+    "history": (["--history-interval-fs", "0.5"], "no frames before it"),
+    "history interval": (["--history-interval-fs", "-1"], "must be > 0 fs"),
+    "lag": (["--lag-fs", "7"], "lag of 7 fs is outside"),
+    "no lag": (["--lag-fs", "0"], "the lag must be more than 0"),
+    "interval": (["--interval-fs", "0.7"], "must be a multiple of the lag"),
+    "no interval": (["--interval-fs", "nan"], "the interval between frames must be more than 0"),
+    "length": (["--length-ps", "-1"], "the length must be more than 0"),
+    "no length": (["--length-ps", "nan"], "the length must be more than 0"),
+    "short": (["--length-ps", "0.0001"], "shorter than one frame"),
+    "replicas": (["--replicas", "0"], "at least 1"),
+    "steps": (["--steps", "0"], "at least 1"),
+    "seed": (["--seed", "-1"], "seed must be from 0"),
+    "temperature": (["--temperature", "-5"], "temperature must be"),
+    "thermostat": (["--thermostat-fs", "0"], "thermostat must be more than 0"),
+    "device": (["--device", "abacus"], "unknown device"),
+    "no device": (["--device", "cuda:99"], "there is no device"),
+    "not a folder": (["--out", "/dev/null/ethanol"], "cannot write there"),
+    "ending": (["--out", "ethanol.xtc"], "the name says xtc but the format is dcd"),
+    "no checkpoint": (["--checkpoint", "nowhere"], "no checkpoint nowhere"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+def test_bad_options(run: Callable[..., int], capsys, kind: str) -> None:
+    options, says = BAD_OPTIONS[kind]
+    assert run(*options) == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    check_one_line("\n".join(err), says)
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "arguments are required: --from"),
+        (["--from", "a.xyz", "--lenght-ps", "1"], "unrecognized arguments: --lenght-ps"),
+        (["--from", "a.xyz", "--format", "gro"], "invalid choice: 'gro'"),
+        (["--from", "a.xyz", "--replicas", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_bad_command_lines(capsys, options: list[str], says: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    assert stopped.value.code == 2
+    check_one_line(capsys.readouterr().err, says)
+
+
+def test_missing_file(run: Callable[..., int], capsys) -> None:
+    assert run(source=Path("nowhere.xyz")) == 2
+    check_one_line(capsys.readouterr().err, "no such file")
+
+
+def test_bad_checkpoints(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    folder = save_tiny(tmp_path / "broken")
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights[:-9])
+    assert run(checkpoint=folder) == 2
+    check_one_line(capsys.readouterr().err, "corrupt, its checksum differs")
+    (folder / WEIGHTS).write_bytes(b"\x80\x04\x95" + weights)
+    assert run(checkpoint=folder) == 2
+    check_one_line(capsys.readouterr().err, "refused, a pickle")
+    assert run(checkpoint=tmp_path / "model.pt") == 2
+    check_one_line(capsys.readouterr().err, "refused unopened")
+    (folder / CONFIG).write_text(
+        (folder / CONFIG).read_text().replace('_version": 1', '_version": 9')
+    )
+    assert run(checkpoint=folder) == 2
+    check_one_line(capsys.readouterr().err, "checkpoint format 9")
+    (folder / CONFIG).write_text("{")
+    assert run(checkpoint=folder) == 2
+    check_one_line(capsys.readouterr().err, "corrupt, not valid JSON")
+    assert list(Path().iterdir()) == []
+
+
+def test_existing_outputs_are_kept(run: Callable[..., int], capsys) -> None:
+    assert run("--seed", "1") == 0
+    before = contents()
+    capsys.readouterr()
+    assert run() == 2
+    check_one_line(capsys.readouterr().err, "is there already")
+    assert contents() == before
+    Path("other.png").touch()
+    assert run("--out", "other", "--plot") == 2
+    check_one_line(capsys.readouterr().err, "other.png is there already")
+    assert run("--overwrite") == 0
+    assert contents() != before
+
+
+@pytest.mark.parametrize("name", ["ethanol.extxyz", "ethanol.pdb", "ethanol_r003.extxyz"])
+def test_the_source_is_never_overwritten(run: Callable[..., int], capsys, name: str) -> None:
+    kind = "extxyz" if name.endswith("extxyz") else "proteindatabank"
+    MOLECULES["ethanol"].write(name, format=kind)
+    options = ["--format", "extxyz", "--overwrite", "--out", "ethanol"]
+    assert run(*options, source=Path(name)) == 2
+    check_one_line(capsys.readouterr().err, "the outputs would take its place")
+    assert [p.name for p in Path().iterdir()] == [name]
+
+
+def test_exit_code_of_the_process(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.xyz"
+    path.write_text(BAD_FILES["truncated"][0])
+    done = subprocess.run(
+        command(tiny, path), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    check_one_line(done.stderr, "truncated")
+    assert done.stdout == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.xyz"]
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, trajgen.sample\n"
+        "try: trajgen.sample.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'ase', 'mdtraj', 'rich', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    for expected in (
+        "length of the trajectory, ps (default: 10.0)",
+        "time between frames, fs, a multiple of the lag (default: the lag)",
+        "(default: md17s)",
+        "(default: dcd)",
+    ):
+        assert expected in text
+
+
+def test_choices_are_those_there_are() -> None:
+    assert tuple(writers.FORMATS) == module.FORMATS
+    assert tuple(SAMPLERS) == module.SAMPLERS
+
+
+def test_progress_lines(run: Callable[..., int], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(module, "_LOG_SECONDS", 0.0)
+    assert run() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert "of 0.005 ps" in lines[-1]
+    assert lines[-1].endswith("K, 1 of 1 whole")
+
+
+def test_progress_bar(run: Callable[..., int], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run() == 0
+    assert "of 0.005 ps" in capsys.readouterr().err
+
+
+# ---- the shipped generator -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif("md17s" not in shipped("trajgen"), reason="md17s is not here")
+def test_the_shipped_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--from", str(EXAMPLES / "ethanol.xyz"), "--length-ps", "1"]) == 0
+    trajectory = mdtraj.load("ethanol.dcd", top="ethanol.pdb")
+    lag = json.loads(Path("ethanol.json").read_text())["lag_fs"]
+    assert trajectory.n_frames == round(1000 / lag)
+    verdict = json.loads(Path("ethanol.json").read_text())["stability"]
+    assert verdict["n_whole"] == 1
+    assert 300 < verdict["mean_temperature_K"] < 700

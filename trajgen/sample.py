@@ -1,0 +1,606 @@
+"""python -m trajgen.sample --from FILE: a frame in, a trajectory out.
+
+The command line is the signature of `sample`. Nothing heavy is imported before the arguments are
+read, and no file is written before everything that can be checked has been.
+
+Exit codes: 0 done; 2 bad input (one line, nothing written); 1 anything else: interrupted by Ctrl-C,
+a disk that is full (what was written stays valid, `--resume` goes on), or no replica left whole.
+"""
+
+import argparse
+import inspect
+import logging
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from shared.checkpoint import CheckpointConfig
+    from shared.state import PhaseState
+    from trajgen.record import RunRecord
+
+__all__ = ["Run", "main", "sample"]
+
+FORMATS = ("dcd", "xtc", "h5", "extxyz")
+SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
+
+_log = logging.getLogger("trajgen.sample")
+_LOG_SECONDS = 10.0
+_SERIAL_BELOW = 3000  # replicas x atoms²: one thread is fastest
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a run: the files, and the verdict that the sidecar holds too."""
+
+    molecule: str
+    checkpoint: str
+    trajectories: list[Path]
+    topology: Path
+    sidecar: Path
+    plot: Path | None
+    stability: dict[str, Any]
+    elapsed_s: float
+    generated_ps: float
+
+    @property
+    def survived(self) -> bool:
+        """Whether some replica is whole."""
+        return bool(self.stability["n_whole"])
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        s = self.stability
+        total, whole = s["n_replicas"], s["n_whole"]
+        replicas = "1 replica" if total == 1 else f"{total} replicas"
+        speed = f" ({self.generated_ps / self.elapsed_s:.2f} ps/s)" if self.generated_ps else ""
+        lines = [
+            f"{self.molecule}, checkpoint {self.checkpoint}: {replicas}, {s['run_ps']:g} ps in "
+            f"{self.elapsed_s:.1f} s{speed}",
+            f"stability: {whole} of {total} whole, largest bond deviation "
+            f"{s['largest_bond_deviation_angstrom']:.2f} Å",
+        ]
+        lines += [f"  replica {r} broke at {t:g} ps" for r, t in s["broke_at_ps"].items()]
+        if s["mean_temperature_K"] is not None:
+            lines.append(
+                f"temperature: {s['mean_temperature_K']:.0f} K on average "
+                f"({s['degrees_of_freedom']} degrees of freedom)"
+            )
+        first, *others = self.trajectories
+        names = f"{first} to {others[-1].name}" if others else str(first)
+        written = [names, str(self.topology), str(self.sidecar)]
+        lines.append("wrote " + ", ".join(written + ([str(self.plot)] if self.plot else [])))
+        return "\n".join(lines)
+
+
+def sample(
+    source: str | Path,
+    *,
+    checkpoint: str = "md17s",
+    length_ps: float = 10.0,
+    interval_fs: float | None = None,
+    lag_fs: float | None = None,
+    history_interval_fs: float | None = None,
+    frame: int | None = None,
+    replicas: int = 1,
+    temperature: float | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    angular_momentum: str | None = None,
+    thermostat_fs: float | None = None,
+    out: str | Path | None = None,
+    format: str = "dcd",
+    resume: bool = False,
+    overwrite: bool = False,
+    plot: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Generate a trajectory from a frame and write it.
+
+    The same arguments give the same files, to the bit on one machine's CPU, whether the run was
+    interrupted and resumed or not.
+
+    Args:
+        source: xyz, extxyz or pdb file with the start frame.
+        checkpoint: name of a shipped generator, or a checkpoint folder. If one is shipped for the
+            molecule (NAME-MOLECULE), that one is taken.
+        length_ps: length, rounded down to whole frames.
+        interval_fs: time between frames, a multiple of the lag; None: the lag.
+        lag_fs: time step of the model; None: the checkpoint's.
+        history_interval_fs: time between consecutive frames of `source`; gives the velocities,
+            where the file has none, and the acceleration.
+        frame: frame to start from, from 0, negative from the end; None: the last.
+        replicas: how many, each with velocities of its own where they are drawn.
+        temperature: of drawn start velocities, K; None: that of the training data.
+        sampler: one of `SAMPLERS`; None: the checkpoint's.
+        steps: network evaluations per lag; None: the checkpoint's.
+        seed: of start velocities and noise.
+        device: where the network runs, cpu or cuda.
+        angular_momentum: "keep" to conserve it, but for the thermostat's friction, or "free"; None:
+            as the checkpoint was trained.
+        thermostat_fs: relaxation time of a thermostat at the training temperature; None: none.
+        out: path of the outputs without ending; None: stem of `source`, in the current folder.
+        format: one of `FORMATS`.
+        resume: go on with a run of the same arguments, that may only be longer now.
+        overwrite: replace the outputs of an earlier run.
+        plot: write a PNG with temperature, bond deviation and RMSD to the start.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        the files written and how the run went. It stops early if no replica is whole.
+
+    Raises:
+        InputError: something given cannot be used; nothing has been written.
+        OSError: the disk is full, or failed; what was written is valid.
+        KeyboardInterrupt: likewise.
+    """
+    if resume and overwrite:
+        raise InputError("a run is either resumed or overwritten; give one of the two")
+    if replicas < 1:
+        raise InputError(f"the number of replicas must be at least 1, not {replicas}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed must be from 0 to 2**32 - 1, not {seed}")
+    if angular_momentum not in (None, "free", "keep"):
+        raise InputError(f"angular momentum is free or keep, not {angular_momentum!r}")
+    for what, value in (
+        ("length", length_ps),
+        ("interval between frames", interval_fs),
+        ("lag", lag_fs),
+        ("relaxation time of the thermostat", thermostat_fs),
+    ):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"the {what} must be more than 0, not {value}")
+
+    from shared.checkpoint import CONFIG, UNITS
+    from shared.io import read_start
+    from shared.provenance import file_checksum, provenance
+    from shared.writers import TrajectoryWriter, load_state
+    from trajgen.load import acceleration_interval, build, choose, open_checkpoint
+
+    opened = open_checkpoint(checkpoint)
+    history_fs = acceleration_interval(opened.config, lag_fs)
+    start = read_start(source, frame, history_interval_fs, history_fs)
+    chosen, molecule = choose(opened, start.numbers, start.positions[0])
+    config = chosen.config
+    if config.name != opened.config.name:
+        _log.info("%s: taking %s, fine-tuned for it", molecule, config.name)
+    dof = _degrees_of_freedom(config, start.n_atoms)
+    start, origin = _with_velocities(
+        start.replicate(replicas), config, dof, temperature, seed, history_interval_fs
+    )
+
+    import numpy as np
+
+    from trajgen.record import RunRecord
+    from trajgen.rollout import Generator
+
+    generator = Generator(
+        build(chosen),
+        config,
+        lag_fs=lag_fs,
+        sampler=sampler,
+        steps=steps,
+        keep_angular_momentum=None if angular_momentum is None else angular_momentum == "keep",
+        thermostat_time_fs=thermostat_fs,
+        device=_checked_device(device),
+    )
+    interval_fs = generator.lag_fs if interval_fs is None else float(interval_fs)
+    generator.steps_per_frame(interval_fs)
+    n_frames = int(length_ps * 1000 / interval_fs + 1e-6)
+    if n_frames < 1:
+        raise InputError(f"{length_ps:g} ps are shorter than one frame of {interval_fs:g} fs")
+    out = _output_stem(source, out, format)
+    picture = out.with_name(f"{out.name}.png") if plot else None
+    if picture is not None and picture.exists() and not (resume or overwrite):
+        raise InputError(f"{picture} is there already; overwrite it, or choose another name")
+
+    settings = {
+        "molecule": molecule,
+        "checkpoint": config.name,
+        "checkpoint_sha256": file_checksum(chosen.folder / CONFIG),  # it holds that of the weights
+        "source_sha256": file_checksum(source),
+        "frame": frame,
+        "history_interval_fs": history_interval_fs,
+        "start_velocities": origin,
+        "seed": seed,
+        "replicas": replicas,
+        "frame_interval_fs": interval_fs,
+        "lag_fs": generator.lag_fs,
+        "sampler": generator.sampler,
+        "steps": generator.steps,
+        "angular_momentum": "keep" if generator.keep_angular_momentum else "free",
+        "thermostat_fs": thermostat_fs,
+    }
+    generator.reference = start.positions[0]
+    generator.compile = generator.worth_compiling(start, n_frames, interval_fs)
+    point = load_state(out) if resume else None
+    if point is not None and point.n_frames == 0:
+        point, overwrite = None, True  # stopped before the first flush: nothing to go on with
+    if point is not None:
+        _check_same_run(out, settings, point.extra.get("settings", {}))
+        if point.n_frames > n_frames:
+            raise InputError(
+                f"{out}: {point.state.time_fs / 1000:g} ps are there already; ask for more"
+            )
+        start = point.state
+        generator.reference = np.array(point.extra["reference"])
+        generator.compile = point.extra["compiled"]
+    record = RunRecord(start.numbers, generator.reference, replicas, dof)
+    if point is not None:
+        record.restore(point.extra["record"])
+    extra = {
+        "settings": settings,
+        "reference": generator.reference.tolist(),
+        "compiled": generator.compile,
+    }
+
+    begun_fs = start.time_fs
+    left = n_frames - (point.n_frames if point else 0) if record.alive.any() else 0
+    frames = generator.propagate(start, left, interval_fs, seed=seed)
+    sidecar = {
+        "program": "trajgen.sample",
+        "source": str(source),
+        **settings,
+        "temperature_convention": config.temperature_convention,
+        "training_temperature_K": config.temperature_K,
+        "units": UNITS,
+        "stability": record.verdict(),
+        "provenance": provenance(),
+    }
+    writer = TrajectoryWriter(
+        out,
+        start,
+        format=format,
+        frame_interval_fs=interval_fs,
+        sidecar=sidecar,
+        resume_from=point,
+        overwrite=overwrite,
+    )
+    began = time.monotonic()
+    with (
+        _numerics(replicas * start.n_atoms**2),
+        writer,
+        _reporting(begun_fs / 1000, n_frames * interval_fs / 1000, progress) as report,
+    ):
+        for state in frames:
+            record.observe(state)
+            writer.sidecar["stability"] = record.verdict()
+            writer.write(state, extra | {"record": record.snapshot()})
+            report(state.time_fs / 1000, record)
+            if not record.alive.any():
+                break
+    elapsed = time.monotonic() - began
+    if picture is not None:
+        from trajgen.plot import save_plot
+
+        save_plot(picture, record.series(), f"{molecule} ({config.name})", config.temperature_K)
+    return Run(
+        molecule=molecule,
+        checkpoint=config.name,
+        trajectories=writer.trajectories,
+        topology=writer.topology,
+        sidecar=writer.sidecar_path,
+        plot=picture,
+        stability=record.verdict(),
+        elapsed_s=elapsed,
+        generated_ps=record.verdict()["run_ps"] - begun_fs / 1000,
+    )
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+def _degrees_of_freedom(config: "CheckpointConfig", n_atoms: int) -> int:
+    """What the temperature of the checkpoint counts."""
+    missing = {"3N": 0, "3N-3": 3, "3N-6": 6}.get(config.temperature_convention)
+    if missing is None or 3 * n_atoms <= missing:
+        raise InputError(
+            f"checkpoint {config.name}: no temperature is defined for {n_atoms} atoms by the "
+            f"convention {config.temperature_convention!r}"
+        )
+    return 3 * n_atoms - missing
+
+
+def _with_velocities(
+    start: "PhaseState",
+    config: "CheckpointConfig",
+    dof: int,
+    temperature: float | None,
+    seed: int,
+    history_interval_fs: float | None,
+) -> "tuple[PhaseState, str]":
+    """The start with velocities, and where they come from: what was read, else Maxwell-Boltzmann.
+
+    Drawn velocities have no momentum and no angular momentum, and each replica its own.
+    """
+    if start.velocities is not None:
+        origin = "the file"
+        if history_interval_fs is not None:
+            origin += f", frames {history_interval_fs:g} fs apart"
+        if temperature is not None:
+            _log.warning("warning: velocities come from %s; the temperature is not used", origin)
+        return start, origin
+
+    from dataclasses import replace
+
+    import numpy as np
+
+    from shared.kinetics import maxwell_boltzmann
+
+    trained = config.temperature_K
+    kelvin = trained if temperature is None else temperature
+    if kelvin is None:
+        raise InputError(
+            f"checkpoint {config.name} has no temperature of its own to draw start velocities at; "
+            "give one"
+        )
+    if trained is not None and abs(kelvin - trained) > 1e-6:
+        _log.warning(
+            "warning: %g K sets the start only; checkpoint %s learned the dynamics at %g K",
+            kelvin,
+            config.name,
+            trained,
+        )
+    velocities = maxwell_boltzmann(
+        start.numbers,
+        kelvin,
+        np.random.default_rng(seed),
+        start.n_replicas,
+        remove_momentum=True,
+        remove_rotation=True,
+        dof=dof,
+        positions=start.positions,
+    )
+    return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"
+
+
+def _checked_device(device: str) -> str:
+    """`device`, if it is there."""
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"unknown device {device!r}; choose cpu or cuda") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r} is not supported; choose cpu or cuda")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {device!r} here; choose cpu")
+    return device
+
+
+# ---- the outputs ---------------------------------------------------------------------------------
+
+
+def _output_stem(source: str | Path, out: str | Path | None, format: str) -> Path:
+    """Path of the outputs without ending; none of them may take the place of the source."""
+    source = Path(source)
+    stem = Path(source.stem) if out is None else Path(out)
+    if stem.suffix[1:] == format:
+        stem = stem.with_suffix("")
+    taken = rf"{re.escape(stem.name)}((_r\d+)?\.{format}|\.pdb|\.json|\.png|\.state\.npz)"
+    beside = stem.parent.resolve() == source.resolve().parent
+    if beside and re.fullmatch(taken, source.name):
+        raise InputError(f"{source}: the outputs would take its place; give them another name")
+    return stem
+
+
+def _check_same_run(out: Path, settings: dict[str, Any], before: dict[str, Any]) -> None:
+    """Refuse to go on with a run that had other settings."""
+    for name, value in settings.items():
+        if before.get(name) != value:
+            raise InputError(
+                f"{out}: cannot resume with {name.replace('_', ' ')} {value}: the run has "
+                f"{before.get(name)}"
+            )
+
+
+# ---- while it runs -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _numerics(n_pairs: int) -> Iterator[None]:
+    """No denormals, and one thread for small systems unless OMP_NUM_THREADS says otherwise."""
+    import torch
+
+    torch.set_flush_denormal(True)  # distant pairs underflow, and denormals are slow
+    threads = torch.get_num_threads()
+    if n_pairs < _SERIAL_BELOW and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _reporting(
+    begun_ps: float, total_ps: float, bar: bool
+) -> "Iterator[Callable[[float, RunRecord], None]]":
+    """A function to call with the time reached, in ps: a progress bar on a terminal, else lines."""
+    began = time.monotonic()
+
+    def status(now_ps: float, record: "RunRecord") -> str:
+        rate = (now_ps - begun_ps) / max(time.monotonic() - began, 1e-9)
+        return (
+            f"{now_ps:.2f} of {total_ps:g} ps, {rate:.2f} ps/s, {record.temperature:.0f} K, "
+            f"{record.alive.sum()} of {len(record.alive)} whole"
+        )
+
+    if not (bar and sys.stderr.isatty()):
+        logged = began
+
+        def log(now_ps: float, record: "RunRecord") -> None:
+            nonlocal logged
+            if time.monotonic() - logged >= _LOG_SECONDS:
+                logged = time.monotonic()
+                _log.info(status(now_ps, record))
+
+        yield log
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("starting", total=total_ps)
+        yield lambda now_ps, record: shown.update(
+            task, completed=now_ps, description=status(now_ps, record)
+        )
+
+
+# ---- command line --------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"trajgen.sample: {message}; --help lists the options\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m trajgen.sample",
+        usage="%(prog)s --from FILE [OPTIONS]",
+        description="Generate a molecular trajectory from a frame.",
+        epilog="Exit codes: 0 done, 2 bad input (nothing is written), 1 anything else.",
+        allow_abbrev=False,
+    )
+    defaults = {name: p.default for name, p in inspect.signature(sample).parameters.items()}
+
+    def add(group: Any, flag: str, help: str, **options: Any) -> None:
+        default = defaults[flag.removeprefix("--").replace("-", "_")]
+        if default is False:
+            options["action"] = "store_true"
+        elif default is not None:
+            help += f" (default: {default})"
+        group.add_argument(flag, default=default, help=help, **options)
+
+    start = parser.add_argument_group("start")
+    start.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        required=True,
+        help="xyz, extxyz or pdb file of one molecule, Å; velocities in Å/fs are read if present",
+    )
+    add(start, "--frame", "frame, from 0, negative from the end (default: last)", type=int)
+    add(
+        start,
+        "--history-interval-fs",
+        "time between consecutive frames of FILE, fs: gives the velocities, if FILE has none, and "
+        "the acceleration (default: no history)",
+        type=float,
+        metavar="FS",
+    )
+    add(
+        start,
+        "--temperature",
+        "of drawn start velocities, K; sets the start only (default: the checkpoint's)",
+        type=float,
+        metavar="K",
+    )
+    add(start, "--replicas", "how many trajectories", type=int, metavar="R")
+    add(start, "--seed", "of start velocities and noise", type=int)
+
+    model = parser.add_argument_group("model")
+    add(
+        model,
+        "--checkpoint",
+        "name of a shipped generator, or a folder; NAME-MOLECULE is taken where one is shipped",
+        metavar="NAME",
+    )
+    add(
+        model,
+        "--lag-fs",
+        "time step of the model, fs (default: the checkpoint's)",
+        type=float,
+        metavar="FS",
+    )
+    add(model, "--sampler", "how a step is sampled (default: the checkpoint's)", choices=SAMPLERS)
+    add(model, "--steps", "network evaluations per lag (default: the checkpoint's)", type=int)
+    add(
+        model,
+        "--angular-momentum",
+        "keep: conserve it, but for the thermostat's friction (default: the checkpoint's)",
+        choices=("free", "keep"),
+    )
+    add(
+        model,
+        "--thermostat-fs",
+        "relaxation time of a weak-coupling thermostat at the training temperature, fs "
+        "(default: none)",
+        type=float,
+        metavar="FS",
+    )
+    add(model, "--device", "cpu or cuda", metavar="DEVICE")
+
+    output = parser.add_argument_group("output")
+    add(output, "--length-ps", "length of the trajectory, ps", type=float, metavar="PS")
+    add(
+        output,
+        "--interval-fs",
+        "time between frames, fs, a multiple of the lag (default: the lag)",
+        type=float,
+        metavar="FS",
+    )
+    add(
+        output,
+        "--out",
+        "path of the outputs without ending (default: name of FILE, in the current folder)",
+        metavar="PATH",
+    )
+    add(
+        output,
+        "--format",
+        "dcd and xtc hold positions, h5 and extxyz velocities and times too",
+        choices=FORMATS,
+    )
+    add(output, "--resume", "go on with a run of the same arguments; --length-ps may be longer")
+    add(output, "--overwrite", "replace the outputs of an earlier run")
+    add(output, "--plot", "write a PNG: temperature, bond deviation, RMSD to the start")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = vars(_parser().parse_args(argv))
+    handler = logging.StreamHandler(sys.stderr)
+    log = logging.getLogger("trajgen")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        run = sample(**arguments, progress=True)
+    except InputError as error:
+        print(f"trajgen.sample: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, OSError) as error:
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+        print(
+            f"trajgen.sample: {what}; what was written is valid, --resume goes on", file=sys.stderr
+        )
+        return 1
+    finally:
+        log.removeHandler(handler)
+    print(run.summary())
+    if not run.survived:
+        print("trajgen.sample: no replica is whole, stopped", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
