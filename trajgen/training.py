@@ -192,31 +192,45 @@ class Training(L.LightningModule):
                     before = (*before[:2], torch.where(has_thermostat > 0, before[2], xi))
                 v = conserve_angular_momentum(before, (x, v, xi), g["mass"], like)
             if balance:
-                total = total + balance * self.imbalance(g, x, v, k)
+                total = total + balance * self.imbalance(g, before[:2], (x, v), k)
             a, has_acceleration = (v - before[1]) / like[:, None, None], torch.ones_like(like)
             if by_thermostat:
                 has_acceleration, has_thermostat = torch.zeros_like(like), torch.ones_like(like)
         return total / unroll
 
-    def imbalance(self, g: dict[str, Tensor], x: Tensor, v: Tensor, k: int) -> Tensor:
+    def imbalance(
+        self,
+        g: dict[str, Tensor],
+        before: tuple[Tensor, Tensor],
+        now: tuple[Tensor, Tensor],
+        k: int,
+    ) -> Tensor:
         """How far mean squares are off, relative, averaged over the atoms: classes apart.
 
         A regression shrinks what it predicts by its own error, ⟨v̂²⟩ = ⟨v²⟩ − ⟨error²⟩, a loss of
-        energy that a roll-out repeats at every step. Compared are ⟨v²⟩ and ⟨(x − x_t)²⟩ of each
-        class of atoms over the group, after k + 1 lags.
-        """
-        kinds = torch.nn.functional.one_hot(g["type"], len(self.model.types)).to(x.dtype)
-        count = kinds.sum((0, 1))
+        energy that a roll-out repeats at every step. Compared are ⟨v²⟩ and ⟨(x' − x − Δv)²⟩, what
+        forces did to the positions, of each class of atoms over the group, in lag k.
 
-        def gap(ours: Tensor, true: Tensor) -> Tensor:
-            ours, true = (
-                torch.einsum("gnd,gnc->c", values.square(), kinds) for values in (ours, true)
+        Args:
+            g: the examples. before, now: positions and velocities [G, N, 3] at the ends of lag k.
+        """
+        kinds = torch.nn.functional.one_hot(g["type"], len(self.model.types)).to(now[0].dtype)
+        count = kinds.sum((0, 1))
+        lag = g["lag"][:, None, None]
+        true = g["next_pos"][:, :, k], g["next_vel"][:, :, k]
+        was = (g["pos"], g["vel"])
+        if k:
+            was = g["next_pos"][:, :, k - 1], g["next_vel"][:, :, k - 1]
+
+        def gap(ours: Tensor, theirs: Tensor) -> Tensor:
+            mine, wanted = (
+                torch.einsum("gnd,gnc->c", values.square(), kinds) for values in (ours, theirs)
             )
-            relative = (ours - true) / true.clamp(min=torch.finfo(x.dtype).tiny)
+            relative = (mine - wanted) / wanted.clamp(min=torch.finfo(mine.dtype).tiny)
             return (relative.square() * count).sum() / count.sum()
 
-        moved = gap(x - g["pos"], g["next_pos"][:, :, k] - g["pos"])
-        return gap(v, g["next_vel"][:, :, k]) + moved
+        bent = gap(now[0] - before[0] - lag * before[1], true[0] - was[0] - lag * was[1])
+        return gap(now[1], true[1]) + bent
 
     # -- validation -----------------------------------------------------------------------------
 
