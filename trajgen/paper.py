@@ -58,16 +58,36 @@ class PaperNetworkConfig:
 
 
 @dataclass(frozen=True)
+class PaperNoiseConfig:
+    """The forward process (`trajgen.sde.PaperNoise`); in brackets what the paper tries.
+
+    Args:
+        sigma: σ, Å (0.001 to 1).
+        eta: η, strength of the acceleration conditioning (0.01 to 10).
+        threshold: ā, (Å/fs²)², mean squared acceleration of an atom below which a molecule counts
+            as calm (0.01 to 10); 0 turns the conditioning off.
+        floor: smallest σ_a, Å.
+        epsilon: ε, where sampling ends (0.1 to 0.99).
+    """
+
+    sigma: float = 1e-3
+    eta: float = 1.0
+    threshold: float = 1.0
+    floor: float = 1e-5
+    epsilon: float = 0.1
+
+
+@dataclass(frozen=True)
 class PaperConfig:
     """Network and noise of the `paper` mode.
 
     Args:
         network: see `PaperNetworkConfig`.
-        noise: see `trajgen.sde.PaperNoise`.
+        noise: see `PaperNoiseConfig`.
     """
 
     network: PaperNetworkConfig = field(default_factory=PaperNetworkConfig)
-    noise: PaperNoise = field(default_factory=PaperNoise)
+    noise: PaperNoiseConfig = field(default_factory=PaperNoiseConfig)
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,7 @@ class PaperModel(TransitionKernel):
         types: the atom classes known, in the order of the network's embedding.
         velocity: rms of a velocity component in the training data, Å/fs.
         network: see `PaperNetworkConfig`.
-        noise: the forward process.
+        noise: see `PaperNoiseConfig`.
     """
 
     kind: ClassVar[str] = "paper"
@@ -106,12 +126,13 @@ class PaperModel(TransitionKernel):
         self,
         types: Sequence[str],
         velocity: float,
-        network: PaperNetworkConfig,
-        noise: PaperNoise,
+        network: PaperNetworkConfig = PaperNetworkConfig(),
+        noise: PaperNoiseConfig = PaperNoiseConfig(),
     ) -> None:
         super().__init__()
         self.types, self.velocity = list(types), velocity
-        self.network_config, self.noise_config, self.noise = network, noise, noise
+        self.network_config, self.noise_config = network, noise
+        self.noise = PaperNoise(**vars(noise))
         self.history: History = "acceleration"
         self.network = PaperEGT(len(self.types), **vars(network))
 
@@ -136,7 +157,7 @@ class PaperModel(TransitionKernel):
     @classmethod
     def from_description(cls, model: dict[str, Any], normalisation: dict[str, Any]) -> "PaperModel":
         """A model with untrained weights, from the entries that `description` wrote."""
-        network, noise = PaperNetworkConfig(**model["network"]), PaperNoise(**model["noise"])
+        network, noise = PaperNetworkConfig(**model["network"]), PaperNoiseConfig(**model["noise"])
         return cls(model["types"], normalisation["velocity"], network, noise)
 
     def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
