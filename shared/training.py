@@ -95,9 +95,9 @@ def averaged(decay: float) -> Any:
 
     def update(average: Any, current: Any, count: Any) -> None:
         k = float(count)
-        pairs = [(a, c) for a, c in zip(average, current, strict=True) if a.is_floating_point()]
-        weight = 1 - min(decay, (k + 1) / (k + 10))
-        torch._foreach_lerp_([a for a, _ in pairs], [c for _, c in pairs], weight)
+        if average[0].is_floating_point():  # tensors come sorted by type
+            weight = 1 - min(decay, (k + 1) / (k + 10))
+            torch._foreach_lerp_(list(average), list(current), weight)
 
     class FastStartEMA(WeightAveraging):
         def __init__(self) -> None:
