@@ -6,6 +6,7 @@ else. The file keeps the rows of a measurement together with the checksum of the
 settings that they belong to, so that an interrupted benchmark goes on where it stopped.
 """
 
+import fcntl
 import json
 import math
 import os
@@ -90,19 +91,15 @@ class Row:
 
 
 class Store:
-    """The JSON file of results.
+    """The JSON file of results; two processes may add to it.
 
     Args:
         path: the file; made on the first `put`.
-        common: provenance of everything that this process adds (versions, platform).
+        common: provenance of the last process that added to it (versions, platform).
     """
 
     def __init__(self, path: Path, common: Mapping[str, Any]) -> None:
-        self.path = path
-        self._common = dict(common)
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        self.path, self._common = path, dict(common)
 
     def get(
         self, measurement: str, system: str, weights: Sequence[str], settings: str
@@ -111,8 +108,9 @@ class Store:
         not among them, since what they lacked may be there now."""
         return [
             row
-            for row in self._of(measurement, system)
-            if row["weights_sha256"] == list(weights)
+            for row in self._rows()
+            if (row["measurement"], row["job"]) == (measurement, system)
+            and row["weights_sha256"] == list(weights)
             and row["settings"] == settings
             and not row["skipped"]
         ]
@@ -120,23 +118,25 @@ class Store:
     def put(
         self, measurement: str, system: str, rows: Iterable[Row], extra: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Replace a measurement's rows, and write the file under a temporary name first."""
+        """Replace a measurement's rows. The file is locked, and replaced as a whole."""
         job = {"measurement": measurement, "job": system}
         new = [job | row.as_dict() | dict(extra) for row in rows]
-        old = self._of(measurement, system)
-        self.rows = [row for row in self.rows if row not in old] + new
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"provenance": self._common, "rows": self.rows}
-        scratch = self.path.with_suffix(".tmp")
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        scratch.write_text(text + "\n", encoding="utf-8")
-        os.replace(scratch, self.path)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = [row for row in self._rows() if any(row[key] != job[key] for key in job)]
+            content = {"provenance": self._common, "rows": others + new}
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            scratch = self.path.with_suffix(".tmp")
+            scratch.write_text(text + "\n", encoding="utf-8")
+            os.replace(scratch, self.path)
         return new
 
-    def _of(self, measurement: str, system: str) -> list[dict[str, Any]]:
-        return [
-            row for row in self.rows if (row["measurement"], row["job"]) == (measurement, system)
-        ]
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        rows: list[dict[str, Any]] = json.loads(self.path.read_text(encoding="utf-8"))["rows"]
+        return rows
 
 
 def table(

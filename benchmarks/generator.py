@@ -86,7 +86,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     out = arguments.out
     if arguments.quick:
-        settings = replace(settings, **QUICK)
+        untouched = {
+            k: v for k, v in QUICK.items() if getattr(settings, k) == getattr(Settings(), k)
+        }
+        settings = replace(settings, **untouched)
         out = out or settings.folder / "quick.json"
     store = Store(out or RESULTS, provenance())
     rows: list[dict[str, Any]] = []
