@@ -276,15 +276,17 @@ class LongRun:
                 yield np.swapaxes(self.frames[at : at + n_frames, whole], 0, 1)
 
 
+def run_folder(s: Subject, replicas: int, length_ps: float, folder: Path) -> Path:
+    """Where a long simulation of these weights is kept."""
+    weights = f"{s.generator.config.name}-{s.weights[:8]}"
+    return folder / weights / f"{s.molecule}-{replicas}x{length_ps:g}ps"
+
+
 def long_run(s: Subject, replicas: int, length_ps: float, folder: Path) -> LongRun:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there."""
     interval = s.interval_fs()
     n_frames = round(length_ps * FS_PER_PS / interval)
-    run = (
-        folder
-        / f"{s.generator.config.name}-{s.weights[:8]}"
-        / f"{s.molecule}-{replicas}x{length_ps:g}ps"
-    )
+    run = run_folder(s, replicas, length_ps, folder)
     shape = (n_frames, replicas, len(s.numbers), 3)
     if (run / "run.state.npz").exists():
         point = load_state(run / "run")

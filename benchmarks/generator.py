@@ -11,6 +11,9 @@ Data: TRAJGEN_DATA (md17s with its oracle files, md17, sgdml). Packages: the ext
 from _environment import ROOT  # isort: split
 
 import argparse
+import os
+import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +26,7 @@ import _accuracy
 import _cost
 import _validity
 from _report import Row, Store, table
-from _runs import Settings, Skip, subject
+from _runs import Settings, Skip, run_folder, subject
 
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError
@@ -149,7 +152,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=None, help="JSON file of the results")
     made.add_argument("--all", action="store_true", help="print every number, not only the table")
     made.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    made.add_argument("--fresh", action="store_true", help="measure again what is in the file")
+    made.add_argument(
+        "--fresh",
+        action="store_true",
+        help="measure again what is in the file; with stability, simulate again",
+    )
     made.add_argument("--quick", action="store_true", help="tiny settings: does it run?")
     return made
 
@@ -166,6 +173,10 @@ def _measured(
     if known and not fresh:
         return known
     print(f"{name} {system}", file=sys.stderr, flush=True)
+    if fresh and name == "stability":
+        s = subject(settings.checkpoint, system)
+        folder = run_folder(s, settings.replicas, settings.stability_ps, settings.folder)
+        shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     skipped = False
     try:
@@ -187,6 +198,7 @@ def _measured(
         "skipped": skipped,
         "seconds": round(time.monotonic() - began, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
         "git_commit": git_commit(),
     }
     return store.put(name, system, rows, extra)
@@ -206,6 +218,14 @@ def _checkpoints(settings: Settings, system: str, with_paper: bool) -> dict[str,
         else:
             found[s.generator.config.name] = s.weights
     return found
+
+
+def _machine() -> str:
+    """The processor's name, where it is known, and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(": ")[1] for line in names if line.startswith("model name")), "")
+    return f"{name or platform.processor()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

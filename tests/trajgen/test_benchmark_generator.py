@@ -156,6 +156,29 @@ def test_quick_run_resumes(modules, tiny: Path, tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.data
+def test_interrupted_simulation_goes_on(modules, tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    s = modules.runs.subject(str(tiny), "ethanol")
+    whole = modules.runs.long_run(s, 2, 0.05, tmp_path / "whole")
+    monkeypatch.setattr(modules.runs, "FLUSH_PS", 0.005)
+    propagate = s.generator.propagate
+
+    def killed(*arguments, **options):
+        for count, state in enumerate(propagate(*arguments, **options)):
+            if count == 1:
+                raise KeyboardInterrupt
+            yield state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s.generator, "propagate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            modules.runs.long_run(s, 2, 0.05, tmp_path / "killed")
+    resumed = modules.runs.long_run(s, 2, 0.05, tmp_path / "killed")
+    assert len(resumed.frames) == 10
+    assert np.array_equal(resumed.frames, whole.frames)
+    assert np.array_equal(resumed.temperatures, whole.temperatures, equal_nan=True)
+
+
+@pytest.mark.data
 def test_a_checkpoint_that_is_not_there(modules, capsys) -> None:
     assert modules.generator.main(["--checkpoint", "nothing", "--quick"]) == 2
     assert "no checkpoint nothing" in capsys.readouterr().err
