@@ -58,7 +58,8 @@ class Generator:
         device: where the network runs.
 
     Raises:
-        InputError: a lag outside what the model was trained for, an unknown sampler, steps < 1.
+        InputError: a lag outside what the model was trained for, an unknown sampler, steps < 1,
+            or a thermostat without temperature.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class Generator:
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
         self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
+        if thermostat_time_fs is not None and self.thermostat_temperature_K is None:
+            raise InputError(f"checkpoint {config.name} has no temperature for the thermostat")
         self.compile, self.device = compile, device
         self.acceleration_interval_fs = acceleration_interval(config, self.lag_fs)
 

@@ -15,26 +15,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from shared.errors import InputError
-
-if TYPE_CHECKING:
-    from shared.checkpoint import CheckpointConfig
-    from shared.state import PhaseState
-    from trajgen.record import RunRecord
 
 __all__ = ["Run", "main", "sample"]
 
 FORMATS = ("dcd", "xtc", "h5", "extxyz")
+ANGULAR_MOMENTUM = ("free", "keep")
 SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
 
 _log = logging.getLogger("trajgen.sample")
-_LOG_SECONDS = 10.0
 _SERIAL_BELOW = 3000  # replicas x atoms²: one thread is fastest
 
 
@@ -151,7 +146,7 @@ def sample(
         raise InputError(f"the number of replicas must be at least 1, not {replicas}")
     if not 0 <= seed < 2**32:
         raise InputError(f"the seed must be from 0 to 2**32 - 1, not {seed}")
-    if angular_momentum not in (None, "free", "keep"):
+    if angular_momentum not in (None, *ANGULAR_MOMENTUM):
         raise InputError(f"angular momentum is free or keep, not {angular_momentum!r}")
     for what, value in (
         ("length", length_ps),
@@ -162,26 +157,24 @@ def sample(
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"the {what} must be more than 0, not {value}")
 
+    import numpy as np
+
     from shared.checkpoint import CONFIG, UNITS
     from shared.io import read_start
     from shared.provenance import file_checksum, provenance
     from shared.writers import TrajectoryWriter, load_state
     from trajgen.load import acceleration_interval, build, choose, open_checkpoint
+    from trajgen.start import degrees_of_freedom, with_velocities
 
     opened = open_checkpoint(checkpoint)
     history_fs = acceleration_interval(opened.config, lag_fs)
     start = read_start(source, frame, history_interval_fs, history_fs)
     chosen, molecule = choose(opened, start.numbers, start.positions[0])
     config = chosen.config
-    if config.name != opened.config.name:
-        _log.info("%s: taking %s, fine-tuned for it", molecule, config.name)
-    dof = _degrees_of_freedom(config, start.n_atoms)
-    start, origin = _with_velocities(
-        start.replicate(replicas), config, dof, temperature, seed, history_interval_fs
-    )
+    start, origin, warning = with_velocities(start.replicate(replicas), config, temperature, seed)
+    dof = degrees_of_freedom(config, start.n_atoms)
 
-    import numpy as np
-
+    from trajgen.progress import reporting
     from trajgen.record import RunRecord
     from trajgen.rollout import Generator
 
@@ -267,11 +260,15 @@ def sample(
         resume_from=point,
         overwrite=overwrite,
     )
+    special = " (fine-tuned for it)" if chosen.folder != opened.folder else ""
+    _log.info("%s, checkpoint %s%s, velocities: %s", molecule, config.name, special, origin)
+    if warning is not None:
+        _log.warning("warning: %s", warning)
     began = time.monotonic()
     with (
         _numerics(replicas * start.n_atoms**2),
         writer,
-        _reporting(begun_fs / 1000, n_frames * interval_fs / 1000, progress) as report,
+        reporting(begun_fs / 1000, n_frames * interval_fs / 1000, progress) as report,
     ):
         for state in frames:
             record.observe(state)
@@ -298,71 +295,7 @@ def sample(
     )
 
 
-# ---- the start -----------------------------------------------------------------------------------
-
-
-def _degrees_of_freedom(config: "CheckpointConfig", n_atoms: int) -> int:
-    """What the temperature of the checkpoint counts."""
-    missing = {"3N": 0, "3N-3": 3, "3N-6": 6}.get(config.temperature_convention)
-    if missing is None or 3 * n_atoms <= missing:
-        raise InputError(
-            f"checkpoint {config.name}: no temperature is defined for {n_atoms} atoms by the "
-            f"convention {config.temperature_convention!r}"
-        )
-    return 3 * n_atoms - missing
-
-
-def _with_velocities(
-    start: "PhaseState",
-    config: "CheckpointConfig",
-    dof: int,
-    temperature: float | None,
-    seed: int,
-    history_interval_fs: float | None,
-) -> "tuple[PhaseState, str]":
-    """The start with velocities, and where they come from: what was read, else Maxwell-Boltzmann.
-
-    Drawn velocities have no momentum and no angular momentum, and each replica its own.
-    """
-    if start.velocities is not None:
-        origin = "the file"
-        if history_interval_fs is not None:
-            origin += f", frames {history_interval_fs:g} fs apart"
-        if temperature is not None:
-            _log.warning("warning: velocities come from %s; the temperature is not used", origin)
-        return start, origin
-
-    from dataclasses import replace
-
-    import numpy as np
-
-    from shared.kinetics import maxwell_boltzmann
-
-    trained = config.temperature_K
-    kelvin = trained if temperature is None else temperature
-    if kelvin is None:
-        raise InputError(
-            f"checkpoint {config.name} has no temperature of its own to draw start velocities at; "
-            "give one"
-        )
-    if trained is not None and abs(kelvin - trained) > 1e-6:
-        _log.warning(
-            "warning: %g K sets the start only; checkpoint %s learned the dynamics at %g K",
-            kelvin,
-            config.name,
-            trained,
-        )
-    velocities = maxwell_boltzmann(
-        start.numbers,
-        kelvin,
-        np.random.default_rng(seed),
-        start.n_replicas,
-        remove_momentum=True,
-        remove_rotation=True,
-        dof=dof,
-        positions=start.positions,
-    )
-    return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"
+# ---- details -------------------------------------------------------------------------------------
 
 
 def _checked_device(device: str) -> str:
@@ -380,7 +313,19 @@ def _checked_device(device: str) -> str:
     return device
 
 
-# ---- the outputs ---------------------------------------------------------------------------------
+@contextmanager
+def _numerics(n_pairs: int) -> Iterator[None]:
+    """No denormals, and one thread for small systems unless OMP_NUM_THREADS says otherwise."""
+    import torch
+
+    torch.set_flush_denormal(True)  # distant pairs underflow, and denormals are slow
+    threads = torch.get_num_threads()
+    if n_pairs < _SERIAL_BELOW and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _output_stem(source: str | Path, out: str | Path | None, format: str) -> Path:
@@ -406,62 +351,75 @@ def _check_same_run(out: Path, settings: dict[str, Any], before: dict[str, Any])
             )
 
 
-# ---- while it runs -------------------------------------------------------------------------------
-
-
-@contextmanager
-def _numerics(n_pairs: int) -> Iterator[None]:
-    """No denormals, and one thread for small systems unless OMP_NUM_THREADS says otherwise."""
-    import torch
-
-    torch.set_flush_denormal(True)  # distant pairs underflow, and denormals are slow
-    threads = torch.get_num_threads()
-    if n_pairs < _SERIAL_BELOW and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _reporting(
-    begun_ps: float, total_ps: float, bar: bool
-) -> "Iterator[Callable[[float, RunRecord], None]]":
-    """A function to call with the time reached, in ps: a progress bar on a terminal, else lines."""
-    began = time.monotonic()
-
-    def status(now_ps: float, record: "RunRecord") -> str:
-        rate = (now_ps - begun_ps) / max(time.monotonic() - began, 1e-9)
-        return (
-            f"{now_ps:.2f} of {total_ps:g} ps, {rate:.2f} ps/s, {record.temperature:.0f} K, "
-            f"{record.alive.sum()} of {len(record.alive)} whole"
-        )
-
-    if not (bar and sys.stderr.isatty()):
-        logged = began
-
-        def log(now_ps: float, record: "RunRecord") -> None:
-            nonlocal logged
-            if time.monotonic() - logged >= _LOG_SECONDS:
-                logged = time.monotonic()
-                _log.info(status(now_ps, record))
-
-        yield log
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task("starting", total=total_ps)
-        yield lambda now_ps, record: shown.update(
-            task, completed=now_ps, description=status(now_ps, record)
-        )
-
-
 # ---- command line --------------------------------------------------------------------------------
+
+# Group -> option -> type or choices (bool: a switch), metavar, help. Where the default of `sample`
+# is not None it is added to the help.
+_OPTIONS: dict[str, dict[str, tuple[Any, str | None, str]]] = {
+    "start": {
+        "frame": (int, "N", "frame, from 0, negative from the end (default: last)"),
+        "history-interval-fs": (
+            float,
+            "FS",
+            "time between consecutive frames of FILE, fs: gives the velocities, if FILE has none, "
+            "and the acceleration (default: no history)",
+        ),
+        "temperature": (
+            float,
+            "K",
+            "of drawn start velocities, K; sets the start only (default: the checkpoint's)",
+        ),
+        "replicas": (int, "R", "how many trajectories"),
+        "seed": (int, "N", "of start velocities and noise"),
+    },
+    "model": {
+        "checkpoint": (
+            str,
+            "NAME",
+            "name of a shipped generator, or a folder; NAME-MOLECULE is taken where it is shipped",
+        ),
+        "lag-fs": (float, "FS", "time step of the model, fs (default: the checkpoint's)"),
+        "sampler": (SAMPLERS, None, "how a step is sampled (default: the checkpoint's)"),
+        "steps": (int, "N", "network evaluations per lag (default: the checkpoint's)"),
+        "angular-momentum": (
+            ANGULAR_MOMENTUM,
+            None,
+            "keep: conserve it, but for the thermostat's friction (default: the checkpoint's)",
+        ),
+        "thermostat-fs": (
+            float,
+            "FS",
+            "relaxation time of a weak-coupling thermostat at the training temperature, fs "
+            "(default: none)",
+        ),
+        "device": (str, "DEVICE", "cpu or cuda"),
+    },
+    "output": {
+        "length-ps": (float, "PS", "length of the trajectory, ps"),
+        "interval-fs": (
+            float,
+            "FS",
+            "time between frames, fs, a multiple of the lag (default: the lag)",
+        ),
+        "out": (
+            str,
+            "PATH",
+            "path of the outputs without ending (default: name of FILE, in the current folder)",
+        ),
+        "format": (
+            FORMATS,
+            None,
+            "dcd and xtc hold positions, h5 and extxyz velocities and times too",
+        ),
+        "resume": (
+            bool,
+            None,
+            "go on with a run of the same arguments; --length-ps may be longer",
+        ),
+        "overwrite": (bool, None, "replace the outputs of an earlier run"),
+        "plot": (bool, None, "write a PNG: temperature, bond deviation, RMSD to the start"),
+    },
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -479,99 +437,26 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 bad input (nothing is written), 1 anything else.",
         allow_abbrev=False,
     )
-    defaults = {name: p.default for name, p in inspect.signature(sample).parameters.items()}
-
-    def add(group: Any, flag: str, help: str, **options: Any) -> None:
-        default = defaults[flag.removeprefix("--").replace("-", "_")]
-        if default is False:
-            options["action"] = "store_true"
-        elif default is not None:
-            help += f" (default: {default})"
-        group.add_argument(flag, default=default, help=help, **options)
-
-    start = parser.add_argument_group("start")
-    start.add_argument(
+    parser.add_argument(
         "--from",
         dest="source",
         metavar="FILE",
         required=True,
         help="xyz, extxyz or pdb file of one molecule, Å; velocities in Å/fs are read if present",
     )
-    add(start, "--frame", "frame, from 0, negative from the end (default: last)", type=int)
-    add(
-        start,
-        "--history-interval-fs",
-        "time between consecutive frames of FILE, fs: gives the velocities, if FILE has none, and "
-        "the acceleration (default: no history)",
-        type=float,
-        metavar="FS",
-    )
-    add(
-        start,
-        "--temperature",
-        "of drawn start velocities, K; sets the start only (default: the checkpoint's)",
-        type=float,
-        metavar="K",
-    )
-    add(start, "--replicas", "how many trajectories", type=int, metavar="R")
-    add(start, "--seed", "of start velocities and noise", type=int)
-
-    model = parser.add_argument_group("model")
-    add(
-        model,
-        "--checkpoint",
-        "name of a shipped generator, or a folder; NAME-MOLECULE is taken where one is shipped",
-        metavar="NAME",
-    )
-    add(
-        model,
-        "--lag-fs",
-        "time step of the model, fs (default: the checkpoint's)",
-        type=float,
-        metavar="FS",
-    )
-    add(model, "--sampler", "how a step is sampled (default: the checkpoint's)", choices=SAMPLERS)
-    add(model, "--steps", "network evaluations per lag (default: the checkpoint's)", type=int)
-    add(
-        model,
-        "--angular-momentum",
-        "keep: conserve it, but for the thermostat's friction (default: the checkpoint's)",
-        choices=("free", "keep"),
-    )
-    add(
-        model,
-        "--thermostat-fs",
-        "relaxation time of a weak-coupling thermostat at the training temperature, fs "
-        "(default: none)",
-        type=float,
-        metavar="FS",
-    )
-    add(model, "--device", "cpu or cuda", metavar="DEVICE")
-
-    output = parser.add_argument_group("output")
-    add(output, "--length-ps", "length of the trajectory, ps", type=float, metavar="PS")
-    add(
-        output,
-        "--interval-fs",
-        "time between frames, fs, a multiple of the lag (default: the lag)",
-        type=float,
-        metavar="FS",
-    )
-    add(
-        output,
-        "--out",
-        "path of the outputs without ending (default: name of FILE, in the current folder)",
-        metavar="PATH",
-    )
-    add(
-        output,
-        "--format",
-        "dcd and xtc hold positions, h5 and extxyz velocities and times too",
-        choices=FORMATS,
-    )
-    add(output, "--resume", "go on with a run of the same arguments; --length-ps may be longer")
-    add(output, "--overwrite", "replace the outputs of an earlier run")
-    add(output, "--plot", "write a PNG: temperature, bond deviation, RMSD to the start")
+    parameters = inspect.signature(sample).parameters
+    for title, options in _OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, (kind, metavar, text) in options.items():
+            default = parameters[name.replace("-", "_")].default
+            if kind is bool:
+                group.add_argument(f"--{name}", action="store_true", help=text)
+                continue
+            accepted = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
+            shown = "" if default is None else f" (default: {default})"
+            group.add_argument(
+                f"--{name}", default=default, metavar=metavar, help=text + shown, **accepted
+            )
     return parser
 
 

@@ -209,7 +209,7 @@ def test_where_compiling_fails_it_runs_as_it_is(generator, monkeypatch, caplog) 
     assert "not compiled" in caplog.text
 
 
-def test_what_is_refused(generator) -> None:
+def test_what_is_refused(generator, tmp_path: Path) -> None:
     start = start_state()
     with pytest.raises(InputError, match=r"lag of 5 fs is outside .*\(0.25 to 1 fs\)"):
         generator(lag_fs=5.0)
@@ -219,6 +219,9 @@ def test_what_is_refused(generator) -> None:
         generator(sampler="magic")
     with pytest.raises(InputError, match="at least 1"):
         generator(steps=0)
+    model, config = load_model(str(save_tiny(tmp_path / "cold", temperature_K=None)))
+    with pytest.raises(InputError, match="no temperature for the thermostat"):
+        Generator(model, config, thermostat_time_fs=5.0)
     for interval in (0.7, 0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="must be a multiple of the lag"):
             generator().propagate(start, 1, interval, seed=0)

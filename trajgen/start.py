@@ -1,0 +1,78 @@
+"""The state a roll-out starts from: velocities that the file gives, else Maxwell-Boltzmann."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from shared.checkpoint import CheckpointConfig
+from shared.errors import InputError
+from shared.kinetics import maxwell_boltzmann
+from shared.state import PhaseState
+
+__all__ = ["degrees_of_freedom", "with_velocities"]
+
+
+def degrees_of_freedom(config: CheckpointConfig, n_atoms: int) -> int:
+    """What the temperature of a checkpoint counts.
+
+    Raises:
+        InputError: an unknown convention, or a molecule too small for it.
+    """
+    missing = {"3N": 0, "3N-3": 3, "3N-6": 6}.get(config.temperature_convention)
+    if missing is None or 3 * n_atoms <= missing:
+        raise InputError(
+            f"checkpoint {config.name}: no temperature is defined for {n_atoms} atoms by the "
+            f"convention {config.temperature_convention!r}"
+        )
+    return 3 * n_atoms - missing
+
+
+def with_velocities(
+    start: PhaseState, config: CheckpointConfig, temperature: float | None, seed: int
+) -> tuple[PhaseState, str, str | None]:
+    """The start with velocities, where they come from, and a warning where one is due.
+
+    Drawn velocities have neither momentum nor angular momentum, and each replica its own.
+
+    Args:
+        start: R replicas, with velocities or without.
+        config: the checkpoint's, for the training temperature and its convention.
+        temperature: to draw at, K; None: that of the training data.
+        seed: of the draw.
+
+    Raises:
+        InputError: a temperature that is missing, negative or not finite.
+    """
+    warning = None
+    if start.velocities is not None:
+        if temperature is not None:
+            warning = "the file gives velocities; the temperature is not used"
+        origin = "the file"
+        if start.thermostat is not None:
+            origin += ", with the thermostat's friction"
+        elif start.previous_velocities is not None:
+            origin += ", with the acceleration"
+        return start, origin, warning
+    trained = config.temperature_K
+    kelvin = trained if temperature is None else temperature
+    if kelvin is None:
+        raise InputError(
+            f"checkpoint {config.name} has no temperature of its own to draw start velocities at; "
+            "give one"
+        )
+    if trained is not None and abs(kelvin - trained) > 1e-6:
+        warning = (
+            f"{kelvin:g} K sets the start only; checkpoint {config.name} learned the dynamics at "
+            f"{trained:g} K"
+        )
+    velocities = maxwell_boltzmann(
+        start.numbers,
+        kelvin,
+        np.random.default_rng(seed),
+        start.n_replicas,
+        remove_momentum=True,
+        remove_rotation=True,
+        dof=degrees_of_freedom(config, start.n_atoms),
+        positions=start.positions,
+    )
+    return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K", warning
