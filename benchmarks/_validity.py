@@ -146,8 +146,8 @@ def distributions(molecule: str, settings: Settings) -> list[Row]:
     for windows in run.windows(length):
         n_windows += len(windows)
         for name, values in signatures(windows).items():
-            distance = d.mean_distance(values, blocks[name], DISTANCES[name])
-            sums[name] += len(windows) * distance
+            off = d.mean_distance(values, blocks[name], DISTANCES[name])
+            sums[name] += len(windows) * off
     duration = length * run.interval_fs / FS_PER_PS
     row = s.row("P6", horizon=f"windows of {duration:g} ps", n=n_windows)
     rows = []
