@@ -80,18 +80,15 @@ class EGTLayer(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.left = nn.Linear(vectors, vectors, bias=False)
         self.right = nn.Linear(vectors, vectors, bias=False)
-        self.update = nn.Sequential(
-            nn.Linear(channels + vectors, channels),
-            nn.SiLU(),
-            nn.Linear(channels, channels + 2 * vectors),
-        )
+        change = nn.Linear(channels, channels + 2 * vectors)
+        self.update = nn.Sequential(nn.Linear(channels + vectors, channels), nn.SiLU(), change)
         self.kick = nn.Linear(vectors, 2, bias=False)
         self.norm = nn.LayerNorm(channels)
         self.update_norm = nn.LayerNorm(channels)
         self.product_norm = nn.LayerNorm(vectors)
         # Small residual branches keep a deep stack of products of vectors finite at the start.
         with torch.no_grad():
-            for module in (self.weights, self.value, self.update[2], self.kick):
+            for module in (self.weights, self.value, change, self.kick):
                 module.weight.mul_(0.3)
 
     def forward(
