@@ -159,6 +159,8 @@ class Generator:
 
 def _compiled(model: TransitionKernel) -> Callable[..., Any]:
     """The model, compiled at its first call; as it is if that fails, say for want of a compiler."""
+    # One shape for every number of atoms and replicas: past its limit torch falls back silently.
+    torch._dynamo.config.recompile_limit = 64
     call: Callable[..., Any] = torch.compile(model, dynamic=False)
 
     def denoise(*arguments: Any) -> Any:

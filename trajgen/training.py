@@ -136,7 +136,7 @@ class Training(L.LightningModule):
         if not self.settings.run.compile:
             return self.model(c, noised, sigma)
         if not self._compiled:
-            torch._dynamo.config.cache_size_limit = 64
+            torch._dynamo.config.recompile_limit = 64
             self._compiled.append(torch.compile(self.model, dynamic=False))
         return self._compiled[0](c, noised, sigma)
 
