@@ -133,7 +133,7 @@ class Training(L.LightningModule):
 
     def denoise(self, c: Any, noised: Tensor, sigma: Tensor) -> Tensor:
         """The model; compiled on first use where the config asks for it."""
-        if not self.settings.run.compile:
+        if not (self.settings.run.compile and self.training):
             return self.model(c, noised, sigma)
         if not self._compiled:
             torch._dynamo.config.recompile_limit = 64
