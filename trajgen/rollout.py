@@ -49,8 +49,8 @@ class Generator:
         steps: network evaluations per lag; None: the checkpoint's.
         reference: positions [N, 3] Å that say which atoms are bonded and how long the bonds are;
             None: the start's. Give those of the first start when resuming.
-        keep_angular_momentum: project velocities so that L(t + Δ) is L(t), scaled as the thermostat
-            scales it: exp(−∫ξ dt); None: as the checkpoint was trained.
+        keep_angular_momentum: project velocities so that L(t + Δ) is L(t); None: as the checkpoint
+            was trained.
         thermostat_time_fs: relaxation time of a weak-coupling thermostat (Berendsen 1984) that
             holds `thermostat_temperature_K`; None: no thermostat.
         thermostat_temperature_K: its temperature; None: that of the training data.
@@ -241,9 +241,7 @@ class _State:
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)
         if g.keep_angular_momentum:
-            new_v = conserve_angular_momentum(
-                (x, v, self.xi), (new_x, new_v, new_xi), self.masses, self.lag
-            )
+            new_v = conserve_angular_momentum((x, v), (new_x, new_v), self.masses)
         if g.thermostat_time_fs is not None:
             new_v = self._couple(new_v)
         self._accept(new_x + centre + g.lag_fs * drift, new_v + drift, new_xi)

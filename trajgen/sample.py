@@ -122,7 +122,7 @@ def sample(
         steps: network evaluations per lag; None: the checkpoint's.
         seed: of start velocities and noise.
         device: where the network runs, cpu or cuda.
-        angular_momentum: "keep" to conserve it, but for the thermostat's friction, or "free"; None:
+        angular_momentum: "keep" to conserve it, or "free"; None:
             as the checkpoint was trained.
         thermostat_fs: relaxation time of a thermostat at the training temperature; None: none.
         out: path of the outputs without ending; None: stem of `source`, in the current folder.
@@ -384,7 +384,7 @@ _OPTIONS: dict[str, dict[str, tuple[Any, str | None, str]]] = {
         "angular-momentum": (
             ANGULAR_MOMENTUM,
             None,
-            "keep: conserve it, but for the thermostat's friction (default: the checkpoint's)",
+            "keep: conserve it (default: the checkpoint's)",
         ),
         "thermostat-fs": (
             float,

@@ -54,7 +54,7 @@ class LossConfig:
         state_noise: noise on the conditioning state, in units of the residual.
         balance: weight of the energy balance of every class of atoms (`Training.imbalance`) from a
             training step on, as {step: weight}.
-        angular_momentum: conserve angular momentum, but for the thermostat's friction, in training
+        angular_momentum: conserve angular momentum in training
             and roll-out.
     """
 

@@ -184,15 +184,12 @@ class Training(L.LightningModule):
             sigma = model.noise.std(s, model.noise_scale(c))
             out = self.denoise(c, target + sigma[:, None] * model.white_noise(c), sigma)
             total = total + model.loss(c, out, target, sigma, loss.thermostat_weight)
-            before = x, v, xi
+            before = x, v
             x, v, xi = model.decode(c, out)
             if loss.angular_momentum:
-                # Where ξ_t was not given the roll-out has none either.
-                if before[2] is not None and xi is not None:
-                    before = (*before[:2], torch.where(has_thermostat > 0, before[2], xi))
-                v = conserve_angular_momentum(before, (x, v, xi), g["mass"], like)
+                v = conserve_angular_momentum(before, (x, v), g["mass"])
             if balance:
-                total = total + balance * self.imbalance(g, before[:2], (x, v), k)
+                total = total + balance * self.imbalance(g, before, (x, v), k)
             a, has_acceleration = (v - before[1]) / like[:, None, None], torch.ones_like(like)
             if by_thermostat:
                 has_acceleration, has_thermostat = torch.zeros_like(like), torch.ones_like(like)
@@ -289,10 +286,10 @@ class Training(L.LightningModule):
             c = model.condition(
                 g["type"], g["mass"], x, v, g["lag"], acceleration=a, thermostat=xi, **known
             )
-            before = x, v, xi
+            before = x, v
             x, v, xi = model.decode(c, model.draw(c, sampling.sampler, sampling.steps))
             if self.settings.loss.angular_momentum:
-                v = conserve_angular_momentum(before, (x, v, xi), g["mass"], g["lag"])
+                v = conserve_angular_momentum(before, (x, v), g["mass"])
             a = (v - before[1]) / g["lag"][:, None, None]
             if step == 0:
                 first_error = rmse(x, 0)
