@@ -54,8 +54,7 @@ class LossConfig:
         state_noise: noise on the conditioning state, in units of the residual.
         balance: weight of the energy balance of every class of atoms (`Training.imbalance`) from a
             training step on, as {step: weight}.
-        angular_momentum: conserve angular momentum in training
-            and roll-out.
+        angular_momentum: conserve angular momentum in training and roll-out.
     """
 
     prior_fraction: float = 0.75
