@@ -11,8 +11,8 @@ kinetic energy of the vibrations (the "flying ice cube", Harvey et al., J. Compu
 import torch
 from torch import Tensor
 
-# Keeps the inertia tensor of a linear molecule invertible, as a fraction of its trace.
-_SOFTENING = 1e-7
+# Keeps the inertia tensor of a linear molecule invertible: in rounding errors of its trace.
+_SOFTENING = 10
 
 
 def angular_momentum(x: Tensor, v: Tensor, mass: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ def set_angular_momentum(x: Tensor, v: Tensor, mass: Tensor, wanted: Tensor) -> 
     inertia = (mass[..., None, None] * (square - x[..., :, None] * x[..., None, :])).sum(1)
     inertia = inertia.nan_to_num(0.0, 0.0, 0.0)  # one broken replica must not stop the others
     trace = inertia.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-    inertia = inertia + (_SOFTENING * trace + torch.finfo(x.dtype).tiny) * eye
+    rounding = torch.finfo(x.dtype)
+    inertia = inertia + (_SOFTENING * rounding.eps * trace + rounding.tiny) * eye
     lack = wanted - angular_momentum(x, v, mass)
     omega = torch.linalg.solve(inertia, lack)
     return v + torch.linalg.cross(omega[:, None].expand_as(x), x)
