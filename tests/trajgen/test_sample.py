@@ -282,6 +282,7 @@ def test_resuming_with_another_checkpoint_or_molecule(
     run: Callable[..., int], capsys, tmp_path: Path
 ) -> None:
     assert run() == 0
+    capsys.readouterr()
     other = save_tiny(tmp_path / "tiny", history="acceleration")
     assert run("--resume", checkpoint=other) == 2
     check_one_line(capsys.readouterr().err, "cannot resume with checkpoint sha256")
