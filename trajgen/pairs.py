@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 
 from shared.errors import InputError
@@ -248,20 +248,3 @@ class FramePairs(Dataset[Batch]):
             frames = rng.integers(first, last)
             batches.append(examples(s, frames, lags, history, unroll, self.type_index))
         return mixed(batches)
-
-
-class StepSampler(Sampler[int]):
-    """Steps epoch·length … of a training in order; `set_epoch` is Lightning's. Exact on resume."""
-
-    def __init__(self, length: int, stride: int = 1, offset: int = 0) -> None:
-        self.length, self.stride, self.offset, self.epoch = length, stride, offset, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.length
-        return iter((first + k) * self.stride + self.offset for k in range(self.length))

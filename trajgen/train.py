@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from shared.errors import InputError
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
     from trajgen.pairs import Series
 
 
@@ -176,9 +178,9 @@ def load_series(data: DataConfig, *, pair_velocities: bool = False) -> "list[Ser
     raise InputError(f"data.source {data.source!r} is not known; choose md17s, md17 or xtb")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; exit code 0 done, 2 bad input."""
-    from shared.config import config_parser, parse_config
+def parser() -> "ArgumentParser":
+    """One option for each key of the config."""
+    from shared.config import config_parser
     from shared.training import OptimiserConfig
     from trajgen.model import NetworkConfig, NoiseConfig
     from trajgen.paper import PaperConfig
@@ -193,9 +195,15 @@ def main(argv: list[str] | None = None) -> int:
         "sampling": SamplingConfig,
         "run": RunConfig,
     }
-    parser = config_parser("python -m trajgen.train", __doc__.split("\n\n")[0], sections)
+    return config_parser("python -m trajgen.train", __doc__.split("\n\n")[0], sections)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 0 done, 2 bad input."""
+    from shared.config import parse_config
+
     try:
-        train(parse_config(parser, argv))
+        train(parse_config(parser(), argv))
     except InputError as error:
         print(f"trajgen.train: {error}", file=sys.stderr)
         return 2

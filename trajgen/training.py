@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch_geometric.data import Batch
 
 from shared.checkpoint import CheckpointConfig, save
 from shared.errors import InputError
@@ -20,7 +19,6 @@ from trajgen.mechanics import conserve_angular_momentum
 from trajgen.pairs import (
     FramePairs,
     Series,
-    StepSampler,
     dense_groups,
     examples,
     steps_of,
@@ -79,16 +77,9 @@ class Training(L.LightningModule):
         self._compiled: list[Any] = []  # a list, so that its weights are not stored twice
         self.step = 0
         self._validated: list[float] = []
-
-    def configure_optimizers(self) -> Any:
-        run, config = self.settings.run, self.settings.optimiser
-        chosen = optimisers(self.model, config)
-        return chosen, schedulers(chosen, config, run.steps)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        run, data = self.settings.run, self.settings.data
-        pairs = FramePairs(
-            self.series,
+        run, data = settings.run, settings.data
+        self.pairs = FramePairs(
+            series,
             data.train,
             data.lag_fs,
             data.acceleration_interval_fs,
@@ -97,9 +88,18 @@ class Training(L.LightningModule):
             self.type_index,
             run.seed,
         )
-        world = self.trainer.world_size
-        sampler = StepSampler(run.epoch_steps, world, self.trainer.global_rank)
-        return DataLoader(pairs, sampler=sampler, batch_size=None)
+        for s in series:
+            self._validation_examples(s)  # bad input is refused now, not after the first epoch
+
+    def configure_optimizers(self) -> Any:
+        run, config = self.settings.run, self.settings.optimiser
+        chosen = optimisers(self.model, config)
+        return chosen, schedulers(chosen, config, run.steps)
+
+    def train_dataloader(self) -> Any:
+        """Items are steps of the epoch. What a step sees is drawn in `training_step`: when a
+        training is resumed, Lightning does not tell a sampler which epoch it is in."""
+        return DataLoader(range(self.settings.run.epoch_steps), batch_size=None)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> Any:
         """Items are indices of molecules."""
@@ -107,7 +107,7 @@ class Training(L.LightningModule):
 
     # -- one step -------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def training_step(self, item: int, batch_idx: int) -> None:
         run, config = self.settings.run, self.settings.optimiser
         self.step = step = self.current_epoch * run.epoch_steps + batch_idx
         torch.manual_seed(
@@ -116,7 +116,8 @@ class Training(L.LightningModule):
         chosen = _as_list(self.optimizers())
         for optimiser in chosen:
             optimiser.zero_grad()
-        groups = list(dense_groups(batch))
+        batch = self.pairs[step * self.trainer.world_size + self.global_rank]
+        groups = list(dense_groups(batch.to(self.device)))
         count = sum(len(g["lag"]) for g in groups)
         total = 0.0
         for g in groups:
@@ -253,14 +254,25 @@ class Training(L.LightningModule):
                 scheduler.step(mean)
 
     def _validation_examples(self, series: Series) -> dict[str, Tensor]:
-        """Evenly spaced validation frames of one molecule and what follows them."""
+        """Evenly spaced validation frames of one molecule and what follows them.
+
+        Raises:
+            InputError: the range holds none.
+        """
         data = self.settings.data
         k = steps_of(data.lag_fs[1], series)
         n = max(1, round(self.settings.run.validation_fs / data.lag_fs[1]))
         h_fs = data.acceleration_interval_fs
         h = k if h_fs is None else steps_of(h_fs, series)
-        first, last = data.validation[0] + 2 + h, min(data.validation[1], len(series.positions))
-        frames = np.linspace(first, last - n * k - 1, _VALIDATION_STARTS).astype(np.int64)
+        first, end = data.validation[0] + 2 + h, min(data.validation[1], len(series.positions))
+        last = end - 1 - n * k
+        if last < first:
+            raise InputError(
+                f"{series.name}: {max(0, end - data.validation[0])} frames in data.validation "
+                f"{list(data.validation)} are too few for roll-outs over {n} lags; "
+                "see run.validation_fs"
+            )
+        frames = np.linspace(first, last, _VALIDATION_STARTS).astype(np.int64)
         full = np.full(len(frames), k), np.full(len(frames), h)
         batch = examples(series, frames, *full, n, self.type_index).to(self.device)
         return next(dense_groups(batch))

@@ -1,0 +1,320 @@
+"""Training of both modes on made-up data: it learns, resumes to the bit, and refuses bad input."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from shared.config import parse_config
+from shared.errors import InputError
+from shared.training import OptimiserConfig, learning_rate_factor, optimisers, schedulers
+from trajgen.load import load_model
+from trajgen.train import DataConfig, load_series, main, parser, train
+from trajgen.training import Training, build_model
+
+# Molecules of the data set md17s, made here of fewer atoms.
+ATOMS = {
+    "ethanol": ([8, 1, 1], [[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]),
+    "uracil": ([8, 8, 1, 1], [[0, 0.7, 0], [0, -0.7, 0], [0.8, 0.9, 0.4], [-0.8, -0.9, 0.4]]),
+}
+TINY = {
+    "residual": {
+        "data": {"lag_fs": [1.0, 2.0], "history": "thermostat"},
+        "network": {
+            "channels": 8,
+            "vectors": 8,
+            "heads": 4,
+            "directions": 2,
+            "radial": 6,
+            "layers": 1,
+        },
+        "optimiser": {"warmup_steps": 1},
+        "run": {"mode": "residual", "unroll": {0: 1, 12: 2}, "validation_fs": 4.0},
+    },
+    "paper": {
+        "data": {
+            "lag_fs": [0.5, 0.5],
+            "history": "acceleration",
+            "acceleration_interval_fs": None,
+        },
+        "paper": {
+            "network": {"channels": 8, "heads": 2, "layers": 1, "feed_forward": 8},
+        },
+        "loss": {"prior_fraction": 0.0},
+        "optimiser": {"matrix_learning_rate": None, "schedule": "plateau", "plateau_patience": 0},
+        "sampling": {"sampler": "heun", "steps": 3},
+        "run": {"mode": "paper", "monitor": "val_loss", "validation_fs": 1.0},
+    },
+}
+RUN = {"steps": 24, "epoch_steps": 8, "per_molecule": 4, "compile": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """120 frames of vibrations, in the form of md17s."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "md17s").mkdir()
+    rng = np.random.default_rng(0)
+    t = 0.5 * np.arange(120)[:, None, None]
+    for name, (numbers, positions) in ATOMS.items():
+        phases = rng.uniform(0, 6, (2, *np.shape(positions)))
+        move = 0.03 * np.sin(0.3 * t + phases[0]) + 0.02 * np.sin(0.11 * t + phases[1])
+        np.savez(
+            root / "md17s" / f"md17s_{name}.npz",
+            R=positions + move,
+            z=np.array(numbers),
+            E=np.zeros(120),
+            F_label=np.zeros((1, *np.shape(positions))),
+            label_frames=np.array([0]),
+            xi_per_fs=0.01 * np.sin(0.05 * t[:, 0, 0]),
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAJGEN_DATA", str(root))
+        yield root
+
+
+def config(folder: Path, mode: str = "residual", **changes: dict[str, Any]) -> Path:
+    """A config file; `changes` go into its sections."""
+    sections = {name: dict(section) for name, section in TINY[mode].items()}
+    sections["data"] |= {"molecules": list(ATOMS), "train": [0, 80], "validation": [80, 120]}
+    sections["run"] |= {"out": str(folder / "run"), "name": "tiny", **RUN}
+    for name, section in changes.items():
+        sections[name] = sections.get(name, {}) | section
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    return path
+
+
+def settings(folder: Path, mode: str = "residual", **changes: dict[str, Any]) -> Any:
+    return parse_config(parser(), ["--config", str(config(folder, mode, **changes))])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Validations of a run."""
+    with (folder / "run" / "logs" / "version_0" / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["val_loss"]]
+
+
+@pytest.fixture(scope="module", params=["residual", "paper"])
+def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Mode, and the folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp(request.param)
+    train(settings(folder, request.param))
+    return request.param, folder
+
+
+def test_it_learns(trained: tuple[str, Path]) -> None:
+    losses = [float(row["val_loss"]) for row in rows(trained[1])]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+
+
+def test_the_run_folder(trained: tuple[str, Path]) -> None:
+    mode, folder = trained
+    run = folder / "run"
+    for name in ("config.yaml", "run.json", "best.ckpt", "last.ckpt", "tensorboard"):
+        assert (run / name).exists(), name
+    again = parse_config(parser(), ["--config", str(run / "config.yaml")])
+    assert again.run.unroll == settings(folder, mode).run.unroll
+    assert again.paper == settings(folder, mode).paper
+
+
+def test_the_released_checkpoint(trained: tuple[str, Path]) -> None:
+    mode, folder = trained
+    model, found = load_model(str(folder / "run" / "tiny"))
+    assert (model.kind, found.kind) == (mode, mode)
+    assert set(found.molecules) == set(ATOMS)
+    assert found.elements == [1, 8]
+    assert found.temperature_K == 500.0
+    lags = TINY[mode]["data"]["lag_fs"]
+    assert (found.defaults["lag_fs"], found.defaults["lag_range_fs"]) == (lags[1], lags)
+    assert found.defaults["steps"] == {"residual": 1, "paper": 3}[mode]
+    # These are the averaged weights of the epoch with the least of what was monitored.
+    best = torch.load(folder / "run" / "best.ckpt", weights_only=True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, best["state_dict"][f"model.{name}"])
+    monitored = [float(row[settings(folder, mode).run.monitor]) for row in rows(folder)]
+    assert best["epoch"] == int(np.argmin(monitored))
+
+
+def test_a_killed_training_resumes_to_the_bit(
+    trained: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of an epoch; weights, average, optimisers and schedules come back."""
+    mode, folder = trained
+
+    def killed(self: Training, batch: Any, batch_idx: int) -> None:
+        if self.current_epoch == 1 and batch_idx == 3:
+            raise RuntimeError("killed")
+        step(self, batch, batch_idx)
+
+    step = Training.training_step
+    monkeypatch.setattr(Training, "training_step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(settings(tmp_path, mode))
+    monkeypatch.setattr(Training, "training_step", step)
+    train(settings(tmp_path, mode, run={"resume": True}))
+    ours, theirs = (
+        torch.load(root / "run" / "last.ckpt", weights_only=True) for root in (tmp_path, folder)
+    )
+    for part in ("state_dict", "current_model_state"):
+        for name, value in theirs[part].items():
+            assert torch.equal(ours[part][name], value), (part, name)
+    for part in ("optimizer_states", "lr_schedulers"):
+        assert str(ours[part]) == str(theirs[part])
+    weights = [root / "run" / "tiny" / "weights.safetensors" for root in (tmp_path, folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_fine_tuning_starts_from_a_checkpoint(trained: tuple[str, Path], tmp_path: Path) -> None:
+    mode, folder = trained
+    init = {"init": str(folder / "run" / "tiny")}
+    chosen = settings(tmp_path, mode, run=init, data={"molecules": ["uracil"]})
+    model = build_model(chosen, load_series(chosen.data))
+    assert model.training
+    for name, value in load_model(init["init"])[0].state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    other = settings(tmp_path, {"residual": "paper", "paper": "residual"}[mode], run=init)
+    with pytest.raises(InputError, match=f"is of mode {mode}"):
+        build_model(other, load_series(other.data))
+
+
+def test_fine_tuning_needs_the_same_atoms_and_history(
+    trained: tuple[str, Path], tmp_path: Path
+) -> None:
+    mode, folder = trained
+    if mode == "paper":
+        pytest.skip("the paper mode has one history")
+    chosen = settings(
+        tmp_path, run={"init": str(folder / "run" / "tiny")}, data={"history": "acceleration"}
+    )
+    series = load_series(chosen.data)
+    with pytest.raises(InputError, match=r"set data\.history: thermostat"):
+        build_model(chosen, series)
+    chosen.data = DataConfig(history="thermostat")
+    series[0].classes[0] = "unheard of"
+    with pytest.raises(InputError, match="has not seen the kinds of atoms in ethanol"):
+        build_model(chosen, series)
+
+
+# -- schedules ----------------------------------------------------------------------------------
+
+
+def rates(config: OptimiserConfig, values: list[float]) -> list[float]:
+    model = torch.nn.Linear(4, 4)
+    chosen = optimisers(model, config)
+    one = schedulers(chosen, config, len(values))[0]
+    found = []
+    for value in values:
+        found.append(chosen[0].param_groups[0]["lr"])
+        chosen[0].step()
+        one.step(value) if config.schedule == "plateau" else one.step()
+    return found
+
+
+def test_cosine() -> None:
+    config = OptimiserConfig(matrix_learning_rate=0.1, warmup_steps=4, final_fraction=0.1)
+    expected = [0.1 * learning_rate_factor(step, 40, config) for step in range(40)]
+    assert rates(config, [0.0] * 40) == pytest.approx(expected)
+    assert max(expected) == pytest.approx(0.1, rel=0.03)
+    assert expected[0] == pytest.approx(0.025)
+
+
+def test_plateau() -> None:
+    config = OptimiserConfig(
+        learning_rate=0.8,
+        matrix_learning_rate=None,
+        schedule="plateau",
+        plateau_factor=0.5,
+        plateau_patience=1,
+        final_fraction=0.25,
+    )
+    found = rates(config, [3, 2, 1, 1, 1, 1, 1, 1, 1, 1])
+    assert found == pytest.approx([0.8] * 5 + [0.4] * 2 + [0.2] * 3)
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, "paper")
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config", str(path), "--print-config", "--run.steps", "7"])
+    assert stopped.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["run"]["steps"], shown["run"]["mode"]) == (7, "paper")
+    assert shown["paper"]["network"]["channels"] == 8
+    assert shown["paper"]["network"]["cutoff"] == 1.6
+    assert shown["optimiser"]["clip_norm"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "says"),
+    [
+        ("residual", {"network": {"chanels": 8}}, "network.chanels, the nearest is network.chan"),
+        ("paper", {"paper": {"network": {"head": 8}}}, "the nearest is paper.network.heads"),
+        ("residual", {"run": {"mode": "flow"}}, "run.mode"),
+        ("residual", {"run": {"steps": "many"}}, "run.steps"),
+        ("residual", {"data": {"source": "md18"}}, "data.source 'md18' is not known"),
+        ("residual", {"data": {"molecules": ["benzene"]}}, "no molecule benzene"),
+        ("residual", {"data": {"lag_fs": [0.7, 2.0]}}, "0.7 fs is not a multiple"),
+        ("residual", {"data": {"train": [0, 6]}}, "6 frames in the range"),
+        ("residual", {"data": {"validation": [110, 120]}}, "10 frames in data.validation"),
+        ("residual", {"data": {"acceleration_interval_fs": 0.3}}, "0.3 fs is not a multiple"),
+        ("residual", {"run": {"unroll": {5: 2}}}, "from step 0 on"),
+        ("residual", {"run": {"init": "nowhere"}}, "no checkpoint nowhere"),
+        ("residual", {"sampling": {"sampler": "euler"}}, "unknown sampler 'euler'"),
+        ("residual", {"sampling": {"steps": 0}}, "steps must be at least 1"),
+        ("paper", {"data": {"lag_fs": [0.5, 1.0]}}, "the paper mode takes one lag"),
+        ("paper", {"data": {"history": "thermostat"}}, "set data.history: acceleration"),
+    ],
+)
+def test_bad_input(
+    mode: str, changes: dict, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, exit code 2, nothing written."""
+    path = config(tmp_path, mode, **changes)
+    assert main(["--config", str(path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("trajgen.train: ")
+    assert says in lines[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_frames_without_times_are_refused(tmp_path: Path) -> None:
+    atoms = "3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n"
+    (tmp_path / "water.xyz").write_text(atoms * 10, encoding="utf-8")
+    data = DataConfig(source="xtb", molecules=[str(tmp_path / "water.xyz")])
+    with pytest.raises(InputError, match="needs frames with their times"):
+        load_series(data)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/trajgen").glob("*.yaml")), ids=str)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    arguments = ["--config", str(path)]
+    if path.stem.startswith("ablation"):
+        arguments = ["--config", "configs/trajgen/md17s.yaml", *arguments]
+    found = parse_config(parser(), arguments)
+    assert found.run.name
+    if path.stem == "ablation-no-acceleration":
+        assert (found.network.acceleration, found.network.channels) == (False, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["residual", "paper"])
+def test_two_processes(mode: str, tmp_path: Path) -> None:
+    """Data-parallel over gloo: both step alike and one of them writes."""
+    path = config(tmp_path, mode, run={"devices": 2, "steps": 8, "epoch_steps": 4})
+    command = [sys.executable, "-m", "trajgen.train", "--config", str(path)]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_model(str(tmp_path / "run" / "tiny"))[0].kind == mode
+    assert len(rows(tmp_path)) == 2
