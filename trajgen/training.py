@@ -99,7 +99,8 @@ class Training(L.LightningModule):
     def train_dataloader(self) -> Any:
         """Items are steps of the epoch. What a step sees is drawn in `training_step`: when a
         training is resumed, Lightning does not tell a sampler which epoch it is in."""
-        return DataLoader(range(self.settings.run.epoch_steps), batch_size=None)  # type: ignore[arg-type]
+        steps: Any = range(self.settings.run.epoch_steps)
+        return DataLoader(steps, batch_size=None)
 
     def val_dataloader(self) -> Any:
         """Items are indices of molecules."""
