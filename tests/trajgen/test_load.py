@@ -107,8 +107,8 @@ def test_shipped_specialists_run_as_the_shared_model_does() -> None:
     if "md17s" not in known:
         pytest.skip("the shipped checkpoint md17s is not here")
     shared = open_checkpoint("md17s").config
-    for molecule in shared.molecules:
-        if f"md17s-{molecule}" in known:
-            config = open_checkpoint(f"md17s-{molecule}").config
+    for name in shared.molecules:
+        if f"md17s-{name}" in known:
+            config = open_checkpoint(f"md17s-{name}").config
             assert config.defaults == shared.defaults
-            assert list(config.molecules) == [molecule]
+            assert list(config.molecules) == [name]
