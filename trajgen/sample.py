@@ -467,6 +467,7 @@ def main(argv: list[str] | None = None) -> int:
     log = logging.getLogger("trajgen")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False  # the lines are the command's own: a root handler would print them again
     try:
         run = sample(**arguments, progress=True)
     except InputError as error:
@@ -480,6 +481,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     finally:
         log.removeHandler(handler)
+        log.propagate = True
     print(run.summary())
     if not run.survived:
         print("trajgen.sample: no replica is whole, stopped", file=sys.stderr)

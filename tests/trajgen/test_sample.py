@@ -1,6 +1,8 @@
 """A frame in, a trajectory out: what is written, resuming, interruptions, bad input."""
 
+import io
 import json
+import logging
 import os
 import resource
 import signal
@@ -556,6 +558,22 @@ def test_progress_lines(run: Callable[..., int], monkeypatch, capsys) -> None:
     assert len(lines) == 11
     assert "of 0.005 ps" in lines[-1]
     assert lines[-1].endswith("K, 1 of 1 whole")
+
+
+def test_lines_are_printed_once_whatever_the_root_logger_does(
+    run: Callable[..., int], capsys
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    handlers = [logging.StreamHandler(sys.stderr), logging.StreamHandler(closed)]
+    for handler in handlers:
+        logging.getLogger().addHandler(handler)
+    try:
+        assert run() == 0
+    finally:
+        for handler in handlers:
+            logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err.count("checkpoint tiny") == 1
 
 
 def test_progress_bar(run: Callable[..., int], monkeypatch, capsys) -> None:
