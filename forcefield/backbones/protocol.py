@@ -1,0 +1,38 @@
+"""What a local model of atoms is: types and pairs in, features of each atom out."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from forcefield.pairs import Pairs
+
+__all__ = ["Backbone"]
+
+
+class Backbone(Protocol):
+    """A `torch.nn.Module` built as `Name(n_types, config)`, config a frozen dataclass.
+
+    Its features of an atom depend on the atoms within reach of its cutoff only, are smooth
+    functions of the positions, and keep the symmetries: scalars are invariant, entry l of the
+    fields turns as degree l of parity (-1)^l.
+
+    Attributes:
+        channels: C, width of the scalars.
+        lmax_out: highest degree of the fields.
+    """
+
+    channels: int
+    lmax_out: int
+
+    def __call__(self, types: Tensor, pairs: Pairs) -> tuple[Tensor, list[Tensor]]:
+        """Features of B molecules padded to N atoms.
+
+        Args:
+            types: index of each atom's element [B, N], any valid one in padding.
+            pairs: of the same molecules.
+
+        Returns:
+            Scalars [B, N, C], and fields [B, N, 2l + 1, K] for l = 0..lmax_out. Rows of padding
+            hold anything finite.
+        """
+        ...
