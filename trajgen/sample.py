@@ -7,74 +7,17 @@ Exit codes: 0 done; 2 bad input (one line, nothing written); 1 anything else: in
 a disk that is full (what was written stays valid, `--resume` goes on), or no replica left whole.
 """
 
-import argparse
-import inspect
-import logging
-import math
-import os
-import re
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
+from shared.command import FILES, LENGTH, Options, run_command
 from shared.errors import InputError
+from shared.run import Job, Run, check_arguments, checked_device
 
 __all__ = ["Run", "main", "sample"]
 
-FORMATS = ("dcd", "xtc", "h5", "extxyz")
 ANGULAR_MOMENTUM = ("free", "keep")
 SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
-
-_log = logging.getLogger("trajgen.sample")
-_SERIAL_BELOW = 3000  # replicas x atoms²: one thread is fastest
-
-
-@dataclass(frozen=True)
-class Run:
-    """What came of a run: the files, and the verdict that the sidecar holds too."""
-
-    molecule: str
-    checkpoint: str
-    trajectories: list[Path]
-    topology: Path
-    sidecar: Path
-    plot: Path | None
-    stability: dict[str, Any]
-    elapsed_s: float
-    generated_ps: float
-
-    @property
-    def survived(self) -> bool:
-        """Whether some replica is whole."""
-        return bool(self.stability["n_whole"])
-
-    def summary(self) -> str:
-        """A few lines for people."""
-        s = self.stability
-        total, whole = s["n_replicas"], s["n_whole"]
-        replicas = "1 replica" if total == 1 else f"{total} replicas"
-        speed = f" ({self.generated_ps / self.elapsed_s:.2f} ps/s)" if self.generated_ps else ""
-        lines = [
-            f"{self.molecule}, checkpoint {self.checkpoint}: {replicas}, {s['run_ps']:g} ps in "
-            f"{self.elapsed_s:.1f} s{speed}",
-            f"stability: {whole} of {total} whole, largest bond deviation "
-            f"{s['largest_bond_deviation_angstrom']:.2f} Å",
-        ]
-        lines += [f"  replica {r} broke at {t:g} ps" for r, t in s["broke_at_ps"].items()]
-        if s["mean_temperature_K"] is not None:
-            lines.append(
-                f"temperature: {s['mean_temperature_K']:.0f} K on average "
-                f"({s['degrees_of_freedom']} degrees of freedom)"
-            )
-        first, *others = self.trajectories
-        names = f"{first} to {others[-1].name}" if others else str(first)
-        written = [names, str(self.topology), str(self.sidecar)]
-        lines.append("wrote " + ", ".join(written + ([str(self.plot)] if self.plot else [])))
-        return "\n".join(lines)
 
 
 def sample(
@@ -140,42 +83,47 @@ def sample(
         OSError: the disk is full, or failed; what was written is valid.
         KeyboardInterrupt: likewise.
     """
-    if resume and overwrite:
-        raise InputError("a run is either resumed or overwritten; give one of the two")
-    if replicas < 1:
-        raise InputError(f"the number of replicas must be at least 1, not {replicas}")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"the seed must be from 0 to 2**32 - 1, not {seed}")
+    check_arguments(
+        replicas=replicas,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        length=length_ps,
+        interval_between_frames=interval_fs,
+        lag=lag_fs,
+        relaxation_time_of_the_thermostat=thermostat_fs,
+    )
     if angular_momentum not in (None, *ANGULAR_MOMENTUM):
         raise InputError(f"angular momentum is free or keep, not {angular_momentum!r}")
-    for what, value in (
-        ("length", length_ps),
-        ("interval between frames", interval_fs),
-        ("lag", lag_fs),
-        ("relaxation time of the thermostat", thermostat_fs),
-    ):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"the {what} must be more than 0, not {value}")
+
+    import logging
 
     import numpy as np
 
-    from shared.checkpoint import CONFIG, UNITS
+    from shared.checkpoint import CONFIG
     from shared.io import read_start
-    from shared.provenance import file_checksum, provenance
-    from shared.writers import TrajectoryWriter, load_state
+    from shared.provenance import file_checksum
+    from shared.start import degrees_of_freedom, with_velocities
     from trajgen.load import acceleration_interval, build, choose, open_checkpoint
-    from trajgen.start import degrees_of_freedom, with_velocities
 
     opened = open_checkpoint(checkpoint)
     history_fs = acceleration_interval(opened.config, lag_fs)
     start = read_start(source, frame, history_interval_fs, history_fs)
     chosen, molecule = choose(opened, start.numbers, start.positions[0])
     config = chosen.config
-    start, origin, warning = with_velocities(start.replicate(replicas), config, temperature, seed)
+    special = " (fine-tuned for it)" if chosen.folder != opened.folder else ""
+    trained, warning = config.temperature_K, None
+    if temperature is not None and start.velocities is not None:
+        warning = "the file gives velocities; the temperature is not used"
+    elif temperature is not None and trained is not None and abs(temperature - trained) > 1e-6:
+        warning = (
+            f"{temperature:g} K sets the start only; checkpoint {config.name} learned the dynamics "
+            f"at {trained:g} K"
+        )
+    start, origin = with_velocities(start.replicate(replicas), config, temperature, seed)
     dof = degrees_of_freedom(config, start.n_atoms)
 
-    from trajgen.progress import reporting
-    from trajgen.record import RunRecord
+    from shared.record import RunRecord
     from trajgen.rollout import Generator
 
     generator = Generator(
@@ -186,18 +134,10 @@ def sample(
         steps=steps,
         keep_angular_momentum=None if angular_momentum is None else angular_momentum == "keep",
         thermostat_time_fs=thermostat_fs,
-        device=_checked_device(device),
+        device=checked_device(device),
     )
     interval_fs = generator.lag_fs if interval_fs is None else float(interval_fs)
     generator.steps_per_frame(interval_fs)
-    n_frames = int(length_ps * 1000 / interval_fs + 1e-6)
-    if n_frames < 1:
-        raise InputError(f"{length_ps:g} ps are shorter than one frame of {interval_fs:g} fs")
-    out = _output_stem(source, out, format)
-    picture = out.with_name(f"{out.name}.png") if plot else None
-    if picture is not None and picture.exists() and not (resume or overwrite):
-        raise InputError(f"{picture} is there already; overwrite it, or choose another name")
-
     settings = {
         "molecule": molecule,
         "checkpoint": config.name,
@@ -215,147 +155,42 @@ def sample(
         "angular_momentum": "keep" if generator.keep_angular_momentum else "free",
         "thermostat_fs": thermostat_fs,
     }
-    generator.reference = start.positions[0]
-    generator.compile = generator.worth_compiling(start, n_frames, interval_fs)
-    point = load_state(out) if resume else None
-    if point is not None and point.n_frames == 0:
-        point, overwrite = None, True  # stopped before the first flush: nothing to go on with
-    if point is not None:
-        _check_same_run(out, settings, point.extra.get("settings", {}))
-        if point.n_frames > n_frames:
-            raise InputError(
-                f"{out}: {point.state.time_fs / 1000:g} ps are there already; ask for more"
-            )
-        start = point.state
-        generator.reference = np.array(point.extra["reference"])
-        generator.compile = point.extra["compiled"]
-    record = RunRecord(start.numbers, generator.reference, replicas, dof)
-    if point is not None:
-        record.restore(point.extra["record"])
-    extra = {
-        "settings": settings,
-        "reference": generator.reference.tolist(),
-        "compiled": generator.compile,
-    }
-
-    begun_fs = start.time_fs
-    left = n_frames - (point.n_frames if point else 0) if record.alive.any() else 0
-    frames = generator.propagate(start, left, interval_fs, seed=seed)
-    sidecar = {
-        "program": "trajgen.sample",
-        "source": str(source),
-        **settings,
-        "temperature_convention": config.temperature_convention,
-        "training_temperature_K": config.temperature_K,
-        "units": UNITS,
-        "stability": record.verdict(),
-        "provenance": provenance(),
-    }
-    writer = TrajectoryWriter(
-        out,
+    job = Job(
+        "trajgen.sample",
+        source,
         start,
+        settings,
+        length_ps=length_ps,
+        interval_fs=interval_fs,
+        out=out,
         format=format,
-        frame_interval_fs=interval_fs,
-        sidecar=sidecar,
-        resume_from=point,
+        resume=resume,
         overwrite=overwrite,
+        plot=plot,
     )
-    special = " (fine-tuned for it)" if chosen.folder != opened.folder else ""
-    _log.info("%s, checkpoint %s%s, velocities: %s", molecule, config.name, special, origin)
+    reference = np.array(job.kept.get("reference", start.positions[0]))
+    compile = job.kept.get("compiled")
+    if compile is None:
+        compile = generator.worth_compiling(start, job.n_frames_asked, interval_fs)
+    generator.reference, generator.compile = reference, compile
+    lines = [(logging.INFO, f"{molecule}, checkpoint {config.name}{special}, velocities: {origin}")]
     if warning is not None:
-        _log.warning("warning: %s", warning)
-    began = time.monotonic()
-    with (
-        _numerics(replicas * start.n_atoms**2),
-        writer,
-        reporting(begun_fs / 1000, n_frames * interval_fs / 1000, progress) as report,
-    ):
-        for state in frames:
-            record.observe(state)
-            writer.sidecar["stability"] = record.verdict()
-            writer.write(state, extra | {"record": record.snapshot()})
-            report(state.time_fs / 1000, record)
-            if not record.alive.any():
-                break
-    elapsed = time.monotonic() - began
-    if picture is not None:
-        from trajgen.plot import save_plot
-
-        save_plot(picture, record.series(), f"{molecule} ({config.name})", config.temperature_K)
-    return Run(
+        lines.append((logging.WARNING, f"warning: {warning}"))
+    return job.carry_out(
+        lambda state, n_frames: generator.propagate(state, n_frames, interval_fs, seed=seed),
+        RunRecord(start.numbers, reference, replicas, dof, "at every lag"),
+        config,
         molecule=molecule,
-        checkpoint=config.name,
-        trajectories=writer.trajectories,
-        topology=writer.topology,
-        sidecar=writer.sidecar_path,
-        plot=picture,
-        stability=record.verdict(),
-        elapsed_s=elapsed,
-        generated_ps=record.verdict()["run_ps"] - begun_fs / 1000,
+        extra=lambda: {"reference": reference.tolist(), "compiled": compile},
+        lines=lines,
+        target_K=trained,
+        progress=progress,
     )
-
-
-# ---- details -------------------------------------------------------------------------------------
-
-
-def _checked_device(device: str) -> str:
-    """`device`, if it is there."""
-    import torch
-
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"unknown device {device!r}; choose cpu or cuda") from None
-    if wanted.type not in ("cpu", "cuda"):
-        raise InputError(f"device {device!r} is not supported; choose cpu or cuda")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"there is no device {device!r} here; choose cpu")
-    return device
-
-
-@contextmanager
-def _numerics(n_pairs: int) -> Iterator[None]:
-    """No denormals, and one thread for small systems unless OMP_NUM_THREADS says otherwise."""
-    import torch
-
-    torch.set_flush_denormal(True)  # distant pairs underflow, and denormals are slow
-    threads = torch.get_num_threads()
-    if n_pairs < _SERIAL_BELOW and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _output_stem(source: str | Path, out: str | Path | None, format: str) -> Path:
-    """Path of the outputs without ending; none of them may take the place of the source."""
-    source = Path(source)
-    stem = Path(source.stem) if out is None else Path(out)
-    if stem.suffix[1:] == format:
-        stem = stem.with_suffix("")
-    taken = rf"{re.escape(stem.name)}((_r\d+)?\.{format}|\.pdb|\.json|\.png|\.state\.npz)"
-    beside = stem.parent.resolve() == source.resolve().parent
-    if beside and re.fullmatch(taken, source.name):
-        raise InputError(f"{source}: the outputs would take its place; give them another name")
-    return stem
-
-
-def _check_same_run(out: Path, settings: dict[str, Any], before: dict[str, Any]) -> None:
-    """Refuse to go on with a run that had other settings."""
-    for name, value in settings.items():
-        if before.get(name) != value:
-            raise InputError(
-                f"{out}: cannot resume with {name.replace('_', ' ')} {value}: the run has "
-                f"{before.get(name)}"
-            )
 
 
 # ---- command line --------------------------------------------------------------------------------
 
-# Group -> option -> type or choices (bool: a switch), metavar, help. Where the default of `sample`
-# is not None it is added to the help.
-_OPTIONS: dict[str, dict[str, tuple[Any, str | None, str]]] = {
+_OPTIONS: Options = {
     "start": {
         "frame": (int, "N", "frame, from 0, negative from the end (default: last)"),
         "history-interval-fs": (
@@ -395,98 +230,21 @@ _OPTIONS: dict[str, dict[str, tuple[Any, str | None, str]]] = {
         "device": (str, "DEVICE", "cpu or cuda"),
     },
     "output": {
-        "length-ps": (float, "PS", "length of the trajectory, ps"),
+        **LENGTH,
         "interval-fs": (
             float,
             "FS",
             "time between frames, fs, a multiple of the lag (default: the lag)",
         ),
-        "out": (
-            str,
-            "PATH",
-            "path of the outputs without ending (default: name of FILE, in the current folder)",
-        ),
-        "format": (
-            FORMATS,
-            None,
-            "dcd and xtc hold positions, h5 and extxyz velocities and times too",
-        ),
-        "resume": (
-            bool,
-            None,
-            "go on with a run of the same arguments; --length-ps may be longer",
-        ),
-        "overwrite": (bool, None, "replace the outputs of an earlier run"),
-        "plot": (bool, None, "write a PNG: temperature, bond deviation, RMSD to the start"),
+        **FILES,
     },
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"trajgen.sample: {message}; --help lists the options\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m trajgen.sample",
-        usage="%(prog)s --from FILE [OPTIONS]",
-        description="Generate a molecular trajectory from a frame.",
-        epilog="Exit codes: 0 done, 2 bad input (nothing is written), 1 anything else.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        metavar="FILE",
-        required=True,
-        help="xyz, extxyz or pdb file of one molecule, Å; velocities in Å/fs are read if present",
-    )
-    parameters = inspect.signature(sample).parameters
-    for title, options in _OPTIONS.items():
-        group = parser.add_argument_group(title)
-        for name, (kind, metavar, text) in options.items():
-            default = parameters[name.replace("-", "_")].default
-            if kind is bool:
-                group.add_argument(f"--{name}", action="store_true", help=text)
-                continue
-            accepted = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
-            shown = "" if default is None else f" (default: {default})"
-            group.add_argument(
-                f"--{name}", default=default, metavar=metavar, help=text + shown, **accepted
-            )
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    arguments = vars(_parser().parse_args(argv))
-    handler = logging.StreamHandler(sys.stderr)
-    log = logging.getLogger("trajgen")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False  # the lines are the command's own: a root handler would print them again
-    try:
-        run = sample(**arguments, progress=True)
-    except InputError as error:
-        print(f"trajgen.sample: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, OSError) as error:
-        what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
-        print(
-            f"trajgen.sample: {what}; what was written is valid, --resume goes on", file=sys.stderr
-        )
-        return 1
-    finally:
-        log.removeHandler(handler)
-        log.propagate = True
-    print(run.summary())
-    if not run.survived:
-        print("trajgen.sample: no replica is whole, stopped", file=sys.stderr)
-        return 1
-    return 0
+    description = "Generate a molecular trajectory from a frame."
+    return run_command("trajgen.sample", description, sample, _OPTIONS, argv)
 
 
 if __name__ == "__main__":

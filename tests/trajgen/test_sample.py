@@ -20,16 +20,16 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-import trajgen.progress
-from shared import writers
+from shared import progress, writers
 from shared.checkpoint import CONFIG, WEIGHTS, shipped
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.io import read_frames, read_start
 from shared.kinetics import temperature
+from shared.record import RunRecord
+from shared.run import FORMATS
 from shared.units import masses
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen import sample as module
-from trajgen.record import RunRecord
 from trajgen.sample import main, sample
 from trajgen.samplers import SAMPLERS
 
@@ -546,12 +546,12 @@ def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
 
 
 def test_choices_are_those_there_are() -> None:
-    assert tuple(writers.FORMATS) == module.FORMATS
+    assert tuple(writers.FORMATS) == FORMATS
     assert tuple(SAMPLERS) == module.SAMPLERS
 
 
 def test_progress_lines(run: Callable[..., int], monkeypatch, capsys) -> None:
-    monkeypatch.setattr(trajgen.progress, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.0)
     assert run() == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "ethanol, checkpoint tiny, velocities: Maxwell-Boltzmann at 10 K"

@@ -1,7 +1,7 @@
 """How a run goes: temperature, bonds and distance from the start, frame by frame, and the verdict.
 
 Kept in bounded memory, as JSON can hold it, and with the state from which a run is resumed, so that
-the verdict and the picture (`trajgen.plot`) of a resumed run are those of an uninterrupted one.
+the verdict and the picture (`shared.plot`) of a resumed run are those of an uninterrupted one.
 """
 
 from dataclasses import dataclass
@@ -48,15 +48,23 @@ class RunRecord:
         reference: positions of the start [N, 3], Å.
         n_replicas: R.
         dof: degrees of freedom that the temperature counts.
+        checked: when bonds are looked at, for the verdict: "at every ...".
 
     Attributes:
         temperature: mean over the whole replicas in the latest frame, K; NaN before the first.
         alive: [R], the replicas that are whole.
     """
 
-    def __init__(self, numbers: npt.ArrayLike, reference: Float, n_replicas: int, dof: int) -> None:
+    def __init__(
+        self,
+        numbers: npt.ArrayLike,
+        reference: Float,
+        n_replicas: int,
+        dof: int,
+        checked: str = "at every frame",
+    ) -> None:
         self._masses, self._reference, self._dof = masses(numbers), reference, dof
-        self._bonds = reference_bonds(numbers, reference)
+        self._bonds, self._checked = reference_bonds(numbers, reference), checked
         self.alive = np.ones(n_replicas, dtype=np.bool_)
         self.temperature = float("nan")
         self._run_fs = 0.0
@@ -106,7 +114,7 @@ class RunRecord:
         broke = {str(r): t / FS_PER_PS for r, t in enumerate(self._broke_fs) if t is not None}
         return {
             "criterion": f"no bond of the start frame off by more than {THRESHOLD} Å from its "
-            "length there; checked at every lag",
+            f"length there; checked {self._checked}",
             "n_replicas": len(self.alive),
             "n_whole": int(self.alive.sum()),
             "run_ps": self._run_fs / FS_PER_PS,

@@ -1,4 +1,4 @@
-"""The state a roll-out starts from: velocities that the file gives, else Maxwell-Boltzmann."""
+"""The state a run starts from: velocities that the file gives, else Maxwell-Boltzmann."""
 
 from dataclasses import replace
 
@@ -29,10 +29,11 @@ def degrees_of_freedom(config: CheckpointConfig, n_atoms: int) -> int:
 
 def with_velocities(
     start: PhaseState, config: CheckpointConfig, temperature: float | None, seed: int
-) -> tuple[PhaseState, str, str | None]:
-    """The start with velocities, where they come from, and a warning where one is due.
+) -> tuple[PhaseState, str]:
+    """The start with velocities, and where they come from.
 
-    Drawn velocities have neither momentum nor angular momentum, and each replica its own.
+    Drawn velocities have neither momentum nor angular momentum, and each replica its own; they are
+    scaled to the temperature in the convention of the checkpoint.
 
     Args:
         start: R replicas, with velocities or without.
@@ -43,27 +44,18 @@ def with_velocities(
     Raises:
         InputError: a temperature that is missing, negative or not finite.
     """
-    warning = None
     if start.velocities is not None:
-        if temperature is not None:
-            warning = "the file gives velocities; the temperature is not used"
         origin = "the file"
         if start.thermostat is not None:
             origin += ", with the thermostat's friction"
         elif start.previous_velocities is not None:
             origin += ", with the acceleration"
-        return start, origin, warning
-    trained = config.temperature_K
-    kelvin = trained if temperature is None else temperature
+        return start, origin
+    kelvin = config.temperature_K if temperature is None else temperature
     if kelvin is None:
         raise InputError(
             f"checkpoint {config.name} has no temperature of its own to draw start velocities at; "
             "give one"
-        )
-    if trained is not None and abs(kelvin - trained) > 1e-6:
-        warning = (
-            f"{kelvin:g} K sets the start only; checkpoint {config.name} learned the dynamics at "
-            f"{trained:g} K"
         )
     velocities = maxwell_boltzmann(
         start.numbers,
@@ -75,4 +67,4 @@ def with_velocities(
         dof=degrees_of_freedom(config, start.n_atoms),
         positions=start.positions,
     )
-    return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K", warning
+    return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from shared.metrics.stability import THRESHOLD
-from trajgen.record import Series
+from shared.record import Series
 
 __all__ = ["save_plot"]
 
@@ -14,7 +14,7 @@ def save_plot(path: Path, series: Series, title: str, target_K: float | None) ->
 
     Args:
         path: of the PNG; it appears when it is complete.
-        series: what `trajgen.record.RunRecord.series` gives.
+        series: what `shared.record.RunRecord.series` gives.
         title: of the figure.
         target_K: temperature of the training data, drawn as a line.
 

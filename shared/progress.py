@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from trajgen.record import RunRecord
+from shared.record import RunRecord
 
 __all__ = ["reporting"]
 

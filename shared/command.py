@@ -1,0 +1,135 @@
+"""The command lines that take a frame and give a trajectory: options, log lines, exit codes.
+
+The command line is the signature of a function, its help a table of options. Nothing heavy is
+imported before the arguments are read.
+
+Exit codes: 0 done; 2 bad input (one line, nothing written); 1 anything else: interrupted by Ctrl-C,
+a disk that is full (what was written stays valid, `--resume` goes on), or no replica left whole.
+"""
+
+import argparse
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from shared.errors import InputError
+from shared.run import FORMATS, Run
+
+__all__ = ["FILES", "LENGTH", "Options", "run_command"]
+
+# Group -> option -> type or choices (bool: a switch), metavar, help. Where the default in the
+# function's signature is not None it is added to the help.
+Options = dict[str, dict[str, tuple[Any, str | None, str]]]
+
+LENGTH: dict[str, tuple[Any, str | None, str]] = {
+    "length-ps": (float, "PS", "length of the trajectory, ps")
+}
+"""What every run can be asked for, in the group "output", before its interval."""
+
+FILES: dict[str, tuple[Any, str | None, str]] = {
+    "out": (
+        str,
+        "PATH",
+        "path of the outputs without ending (default: name of FILE, in the current folder)",
+    ),
+    "format": (FORMATS, None, "dcd and xtc hold positions, h5 and extxyz velocities and times too"),
+    "resume": (bool, None, "go on with a run of the same arguments; --length-ps may be longer"),
+    "overwrite": (bool, None, "replace the outputs of an earlier run"),
+    "plot": (bool, None, "write a PNG: temperature, bond deviation, RMSD to the start"),
+}
+"""And after it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        name = self.prog.removeprefix("python -m ")
+        self.exit(2, f"{name}: {message}; --help lists the options\n")
+
+
+def _parser(
+    program: str, description: str, function: Callable[..., Run], options: Options
+) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"python -m {program}",
+        usage="%(prog)s --from FILE [OPTIONS]",
+        description=description,
+        epilog="Exit codes: 0 done, 2 bad input (nothing is written), 1 anything else.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        required=True,
+        help="xyz, extxyz or pdb file of one molecule, Å; velocities in Å/fs are read if present",
+    )
+    parameters = inspect.signature(function).parameters
+    for title, entries in options.items():
+        group = parser.add_argument_group(title)
+        for name, (kind, metavar, text) in entries.items():
+            default = parameters[name.replace("-", "_")].default
+            if kind is bool:
+                group.add_argument(f"--{name}", action="store_true", help=text)
+                continue
+            accepted = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
+            shown = "" if default is None else f" (default: {default})"
+            group.add_argument(
+                f"--{name}", default=default, metavar=metavar, help=text + shown, **accepted
+            )
+    return parser
+
+
+def run_command(
+    program: str,
+    description: str,
+    function: Callable[..., Run],
+    options: Options,
+    argv: list[str] | None,
+) -> int:
+    """Read the arguments, call the function, say what came of it; returns the exit code.
+
+    Args:
+        program: the module, as in `python -m`.
+        description: first line of the help.
+        function: takes `source`, the options as keyword arguments, and `progress`.
+        options: what the command line offers.
+        argv: arguments; None: those of the process.
+    """
+    arguments = vars(_parser(program, description, function, options).parse_args(argv))
+    try:
+        with _log_lines(program.partition(".")[0], "shared"):
+            run = function(**arguments, progress=True)
+    except InputError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, OSError) as error:
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+        print(f"{program}: {what}; what was written is valid, --resume goes on", file=sys.stderr)
+        return 1
+    print(run.summary())
+    if not run.survived:
+        print(f"{program}: no replica is whole, stopped", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _log_lines(*packages: str) -> Iterator[None]:
+    """Log lines of the packages on stderr, as they are."""
+    handler = logging.StreamHandler(sys.stderr)
+    logs = [logging.getLogger(package) for package in packages]
+    for log in logs:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False  # the lines are the command's own: root would print them again
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeHandler(handler)
+            log.propagate = True
