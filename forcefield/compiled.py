@@ -1,0 +1,186 @@
+"""Energies, forces and training steps as one flat graph of tensor operations, compiled.
+
+`torch.compile` does not differentiate a compiled function twice, and forces are a derivative that
+training differentiates again. So everything, backward passes included, is first traced with
+`make_fx` into a graph that is all forward; the compiler then sees nothing to differentiate.
+
+The trace bakes in shapes. It also holds `detach` nodes, which cut gradients if the graph is
+differentiated once more (forces right, gradients of the weights 11-13 % wrong): they are removed.
+Weights are inputs of the graph unless they are frozen, so that averaged weights can take their place
+without a new trace.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from forcefield.potential import energy_and_forces
+
+__all__ = ["compile_energy_forces", "compile_training_step", "evaluator", "trace"]
+
+Tensors = tuple[Tensor, ...]
+
+
+def trace(function: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> GraphModule:
+    """The operations of `function` on inputs of these shapes, without `detach`.
+
+    Outputs are contiguous copies: compiled functions that return views of one tensor can fail.
+    """
+
+    def copied(*arguments: Tensor) -> list[Tensor]:
+        return [out.clone(memory_format=torch.contiguous_format) for out in function(*arguments)]
+
+    module = make_fx(copied)(*inputs)
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _compiled(module: GraphModule, freeze: bool) -> Callable[..., Tensors]:
+    import torch._inductor.config as inductor
+
+    inference = torch.compile(module, fullgraph=True, dynamic=False)
+
+    def call(*inputs: Tensor) -> Tensors:
+        with torch.no_grad(), inductor.patch(freezing=freeze):
+            return tuple(inference(*inputs))
+
+    return call
+
+
+def compile_energy_forces(
+    potential: nn.Module,
+    types: Tensor,
+    positions: Tensor,
+    atoms: Tensor,
+    *,
+    compiled: bool = True,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Energies and forces of given molecules, as a function of their positions alone.
+
+    Weights, types and atoms become constants: for dynamics, where only positions change.
+
+    Args:
+        potential: `forcefield.potential.Potential`, or anything called alike.
+        types, atoms: [B, N].
+        positions: [B, N, 3], an example of shape and dtype, Å.
+        compiled: False: run the trace as it is.
+
+    Returns:
+        positions [B, N, 3] -> energies [B] (float64, eV, as `Potential.energy`) and forces
+        [B, N, 3], eV/Å.
+    """
+    weights = {name: value.detach() for name, value in potential.named_parameters()}
+
+    def energy(types: Tensor, x: Tensor, atoms: Tensor) -> Tensor:
+        return functional_call(potential, weights, (types, x, atoms))
+
+    def forces(x: Tensor) -> Tensors:
+        return energy_and_forces(energy, types, x, atoms)
+
+    module = trace(forces, positions.detach())
+    run: Any = _compiled(module, freeze=True) if compiled else module
+
+    def call(positions: Tensor) -> tuple[Tensor, Tensor]:
+        energies, slope = run(positions)
+        return energies, slope
+
+    return call
+
+
+def evaluator(
+    potential: nn.Module, *, compiled: bool = True
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Energies and forces of any molecules of one padded shape, with the weights of the moment.
+
+    Args:
+        potential: `forcefield.potential.Potential`, or anything called alike.
+        compiled: False: plain eager.
+
+    Returns:
+        (types, positions, atoms) -> energies [B] and forces [B, N, 3]. It is traced and compiled at
+        its first call and again for every new shape.
+    """
+    names = [name for name, _ in potential.named_parameters()]
+    graphs: dict[Any, Callable[..., Tensors]] = {}
+
+    def forces(types: Tensor, positions: Tensor, atoms: Tensor, *weights: Tensor) -> Tensors:
+        given = dict(zip(names, weights, strict=True))
+
+        def energy(types: Tensor, x: Tensor, atoms: Tensor) -> Tensor:
+            return functional_call(potential, given, (types, x, atoms))
+
+        return energy_and_forces(energy, types, positions, atoms)
+
+    def call(types: Tensor, positions: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = (types, positions, atoms, *(w.detach() for w in potential.parameters()))
+        if not compiled:
+            energies, slope = forces(*inputs)
+            return energies, slope
+        key = (positions.shape, positions.dtype)
+        if key not in graphs:
+            graphs[key] = _compiled(trace(forces, *inputs), freeze=False)
+        energies, slope = graphs[key](*inputs)
+        return energies, slope
+
+    return call
+
+
+def compile_training_step(
+    potential: nn.Module,
+    loss: Callable[..., Sequence[Tensor]],
+    *,
+    compiled: bool = True,
+) -> Callable[..., tuple[Tensors, Tensors]]:
+    """Loss and its gradients with respect to the weights, as one graph.
+
+    Args:
+        potential: `forcefield.potential.Potential`, or anything called alike.
+        loss: (energy, *batch) -> scalars, the first of which is differentiated; `energy` is the
+            potential as a function of (types, positions, atoms), to be differentiated by
+            `energy_and_forces` with create_graph.
+        compiled: False: plain eager, which gives the same numbers.
+
+    Returns:
+        (*batch) -> the scalars, and the gradients in the order of `potential.parameters()`. It is
+        traced and compiled at its first call and again for every new shape.
+    """
+    names = [name for name, _ in potential.named_parameters()]
+    graphs: dict[Any, Callable[..., Tensors]] = {}
+
+    def step(*inputs: Tensor) -> Tensors:
+        batch, weights = inputs[: -len(names)], inputs[-len(names) :]
+        with torch.enable_grad():
+            leaves = [weight.detach().requires_grad_() for weight in weights]
+            given = dict(zip(names, leaves, strict=True))
+
+            def energy(types: Tensor, x: Tensor, atoms: Tensor) -> Tensor:
+                return functional_call(potential, given, (types, x, atoms))
+
+            values = loss(energy, *batch)
+            gradients = torch.autograd.grad(
+                values[0], leaves, allow_unused=True, materialize_grads=True
+            )
+        return (*(value.detach() for value in values), *gradients)
+
+    def call(*batch: Tensor) -> tuple[Tensors, Tensors]:
+        inputs = (*batch, *(weight.detach() for weight in potential.parameters()))
+        if compiled:
+            key = tuple((value.shape, value.dtype) for value in batch)
+            if key not in graphs:
+                graphs[key] = _compiled(trace(step, *inputs), freeze=False)
+            out = graphs[key](*inputs)
+        else:
+            out = step(*inputs)
+        return out[: -len(names)], out[-len(names) :]
+
+    return call
