@@ -13,11 +13,20 @@ over atoms and channels.
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Coupling", "FieldLinear", "Harmonics", "allowed_paths", "clebsch_gordan", "couple"]
+__all__ = [
+    "Coupling",
+    "FieldLinear",
+    "Harmonics",
+    "allowed_paths",
+    "clebsch_gordan",
+    "couple",
+    "one_hot",
+]
 
 # Terms (m1, m2, c) of each component m3 of a product.
 Terms = tuple[tuple[tuple[int, int, float], ...], ...]
@@ -38,6 +47,7 @@ def allowed_paths(
     ]
 
 
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Terms:
     """Non-zero terms of sqrt(2 l3 + 1) · wigner_3j(l1, l2, l3), by component of l3.
 
@@ -123,6 +133,32 @@ class FieldLinear(nn.Module):
         return mixed
 
 
+class TypedLinear(nn.Module):
+    """Mixing of channels within each degree, with weights of the atom's type.
+
+    Args:
+        n_types: number of types.
+        channels_in: K of each degree, l = 0, 1, ....
+        channels_out: K' of each degree, as many.
+    """
+
+    def __init__(
+        self, n_types: int, channels_in: Sequence[int], channels_out: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            torch.randn(n_types, k_in, k_out) / math.sqrt(k_in)
+            for k_in, k_out in zip(channels_in, channels_out, strict=True)
+        )
+
+    def forward(self, field: Sequence[Tensor], types: Tensor) -> list[Tensor]:
+        """Entries [..., 2l + 1, K] and one-hot types [..., n_types] -> [..., 2l + 1, K']."""
+        return [
+            torch.einsum("...zmq,...z->...mq", x.unsqueeze(-3) @ weight, types)
+            for x, weight in zip(field, self.weights, strict=True)
+        ]
+
+
 class Harmonics(nn.Module):
     """Y_l(r̂) for l = 0..lmax, |Y_l|² = 2l + 1 (e3nn's `component` normalisation).
 
@@ -154,3 +190,12 @@ class Harmonics(nn.Module):
         for terms in self.terms:
             components.append(couple(components[-1], components[1], terms))
         return [torch.stack(degree, dim=-1) for degree in components]
+
+
+def one_hot(types: Tensor, n_types: int, like: Tensor) -> Tensor:
+    """Indices [...] -> [..., n_types] in the dtype of `like`, for products with weights of a type.
+
+    Unlike an embedding its gradient is a matrix product, not a scatter, and it has no check of the
+    indices that a trace would stumble on.
+    """
+    return (types.unsqueeze(-1) == torch.arange(n_types, device=types.device)).to(like.dtype)
