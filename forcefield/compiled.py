@@ -6,8 +6,8 @@ training differentiates again. So everything, backward passes included, is first
 
 The trace bakes in shapes. It also holds `detach` nodes, which cut gradients if the graph is
 differentiated once more (forces right, gradients of the weights 11-13 % wrong): they are removed.
-Weights are inputs of the graph unless they are frozen, so that averaged weights can take their place
-without a new trace.
+Weights are inputs of the graph unless they are frozen, so that averaged weights can take their
+place without a new trace.
 """
 
 from collections.abc import Callable, Sequence

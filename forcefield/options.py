@@ -17,7 +17,7 @@ __all__ = ["config_of", "typed_config"]
 
 def config_of(part: type) -> type:
     """The dataclass that the argument `config` of a class is annotated with."""
-    return get_type_hints(part.__init__)["config"]
+    return get_type_hints(vars(part)["__init__"])["config"]
 
 
 def typed_config(kind: type, options: Mapping[str, Any], where: str) -> Any:

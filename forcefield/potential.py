@@ -1,11 +1,12 @@
 """The energy of a molecule, and forces that are exactly its slope.
 
-    E = Σ_i E0[Z_i] + Σ_i ( σ_{Z_i} ε_i + μ_{Z_i} ),    ε_i = MLP([ l_i ; z_i^(0)(T) ]),    F = −∂E/∂x.
+    E = Σ_i E0[Z_i] + Σ_i ( σ_{Z_i} ε_i + μ_{Z_i} ),  ε_i = MLP([ l_i ; z_i^(0)(T) ]),  F = −∂E/∂x.
 
 l_i are the scalars of a local backbone (`forcefield.backbones`), z_i^(0)(T) those of the diffused
-features (`forcefield.diffusion`), where there is a diffusion. The slope is taken by autograd through
-everything, time integration included. E0 are energies of isolated atoms: totals are thousands of eV,
-which float32 holds to a few meV, so E0 and μ are added in float64 and the network predicts the rest.
+features (`forcefield.diffusion`), where there is a diffusion. The slope is taken by autograd
+through everything, time integration included. E0 are energies of isolated atoms: totals are
+thousands of eV, which float32 holds to a few meV, so E0 and μ are added in float64 and the network
+predicts the rest.
 """
 
 from collections.abc import Mapping, Sequence

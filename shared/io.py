@@ -29,7 +29,7 @@ from shared.units import ACCELERATION, masses
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["read_frames", "read_start"]
+__all__ = ["check_frame", "parse_file", "read_frames", "read_start"]
 
 Float = npt.NDArray[np.float64]
 
@@ -56,9 +56,9 @@ def read_frames(path: str | PathLike[str]) -> Trajectory:
             whether they have velocities, differ from frame to frame.
     """
     path = Path(path)
-    frames = _parse_file(path)
+    frames = parse_file(path)
     for index, atoms in enumerate(frames):
-        _check_frame(f"{path}: frame {index}", atoms, frames[0])
+        check_frame(f"{path}: frame {index}", atoms, frames[0])
     numbers = np.asarray(frames[0].numbers, dtype=np.int64)
     per_atom = (len(numbers), 3)
 
@@ -171,8 +171,12 @@ def _frame_index(path: str | PathLike[str], frame: int | None, n_frames: int) ->
     return frame % n_frames
 
 
-def _parse_file(path: Path) -> list["Atoms"]:
-    """All frames of the file, at least one."""
+def parse_file(path: Path) -> list["Atoms"]:
+    """All frames of a file as ASE reads them, at least one; what is in them is not checked.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or not a structure.
+    """
     parsers = {".xyz": _parse_xyz, ".extxyz": _parse_xyz, ".pdb": _parse_pdb, ".ent": _parse_pdb}
     parse = parsers.get(path.suffix.lower())
     if not path.exists():
@@ -278,7 +282,7 @@ def _parse_frame(where: str, lines: list[str], kind: str) -> "Atoms":
         raise InputError(f"{where}: not a structure that can be read ({error})") from None
 
 
-def _check_frame(where: str, atoms: "Atoms", first: "Atoms") -> None:
+def check_frame(where: str, atoms: "Atoms", first: "Atoms") -> None:
     """Raise an InputError if the frame cannot be a frame of the molecule ``first``."""
     if atoms.pbc.any():
         raise InputError(f"{where}: {_PERIODIC}")

@@ -1,0 +1,379 @@
+"""Frames with energies and forces for training: which ones, what is wrong with them, batches.
+
+No source is shuffled in time where its frames have one: training, validation and test frames are
+stretches of the trajectory. 3BPA and files of frames without an order are split at random.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.data.extxyz import LabelledFrames, read_labelled
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch_geometric.data import Data
+
+__all__ = [
+    "SOURCES",
+    "DataConfig",
+    "FrameBatches",
+    "Part",
+    "as_graphs",
+    "dense_batch",
+    "load_labelled",
+]
+
+Part = Literal["train", "validation", "test"]
+Rows = npt.NDArray[np.int64]
+
+_SHARES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of a block
+_ABSURD_FORCE = 100.0  # eV/Å: beyond it, more likely kcal/mol/Å than a molecule
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which frames.
+
+    Args:
+        source: 3bpa, rmd17, md17, md17s, xtb or extxyz.
+        molecules: names in that data set; for xtb and extxyz, paths; unused for 3bpa.
+        train: frames of each molecule to train on; null: all of the split.
+        validation: frames of each molecule to validate on; null: all of the split.
+        train_range: md17, md17s, xtb: first and one past the last frame to train on.
+        validation_range: the same to validate on.
+        blocks: rmd17: the trajectory is cut into so many blocks; of each the first 60 % train, the
+            next 20 % validate, the rest is for the test.
+        margin: rmd17: frame numbers left out on both sides of a border between these.
+        labels: rmd17: revised (PBE), or original (MD17's own, which drove the trajectory).
+        validation_files: extxyz: files to validate on; none: a random part of `molecules`.
+        split_seed: 3bpa, extxyz: of the random split.
+        energy_key: extxyz: name of the energies on the comment lines, eV.
+        forces_key: extxyz: name of the column of forces, eV/Å.
+    """
+
+    source: str = "3bpa"
+    molecules: list[str] = field(default_factory=list)
+    train: int | None = None
+    validation: int | None = 50
+    train_range: tuple[int, int] = (0, 20_000)
+    validation_range: tuple[int, int] = (20_000, 30_000)
+    blocks: int = 5
+    margin: int = 200
+    labels: Literal["revised", "original"] = "revised"
+    validation_files: list[str] = field(default_factory=list)
+    split_seed: int = 0
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+
+
+def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    """The frames of a part of the data, one entry for each molecule.
+
+    Forces beyond 100 eV/Å bring a warning: labels are then rather in another unit.
+
+    Raises:
+        InputError: an unknown source; files that are missing or bad; labels that are missing or not
+            finite; a part without frames; a part that the source does not have.
+    """
+    if data.source not in SOURCES:
+        raise InputError(f"no data.source {data.source}; there are {', '.join(SOURCES)}")
+    if data.source != "3bpa" and not data.molecules:
+        raise InputError(f"data.molecules is empty; say which of {data.source}")
+    found = SOURCES[data.source](data, part)
+    for frames in found:
+        if not len(frames):
+            raise InputError(f"{frames.path}: {frames.name} has no frames for {part}")
+        largest = float(np.abs(frames.forces).max())
+        if largest > _ABSURD_FORCE:
+            warnings.warn(
+                f"{frames.path}: {frames.name}: the largest force component is {largest:.4g}; are "
+                "the labels in eV and eV/Å?",
+                stacklevel=2,
+            )
+    return found
+
+
+# -- sources ------------------------------------------------------------------------------------
+
+
+def _three_bpa(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    from shared.data.three_bpa import TEMPERATURES_K, load_3bpa
+
+    if part == "test":
+        return [load_3bpa(f"test_{temperature}K") for temperature in TEMPERATURES_K]
+    return [_random_part(load_3bpa("train_300K"), data, part)]
+
+
+def _extxyz(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    if part == "test":
+        raise InputError("data.source extxyz has no test frames of its own; name their files")
+    separate = bool(data.validation_files)
+    paths = data.validation_files if separate and part == "validation" else data.molecules
+    groups = [
+        frames
+        for path in paths
+        for frames in read_labelled(path, data.energy_key, data.forces_key)
+    ]
+    if separate:
+        wanted = data.train if part == "train" else data.validation
+        return [frames[_evenly(np.arange(len(frames)), wanted)] for frames in groups]
+    found = [_random_part(frames, data, part) for frames in groups]
+    return [frames for frames in found if len(frames)] or found[:1]
+
+
+def _rmd17(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    from shared.data.rmd17 import load_rmd17
+
+    found = []
+    for name in data.molecules:
+        frames = load_rmd17(name)
+        rows = _block_rows(frames.frames, part, data.blocks, data.margin)
+        rows = _evenly(rows, _wanted(data, part))
+        revised = data.labels == "revised"
+        energies = frames.energies if revised else frames.md17_energies
+        forces = frames.forces if revised else frames.md17_forces
+        found.append(
+            LabelledFrames(
+                name,
+                frames.path,
+                frames.numbers,
+                frames.positions[rows],
+                energies[rows],
+                forces[rows],
+            )
+        )
+    return found
+
+
+def _md17(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    from shared.data import md17
+
+    load = md17.load_md17s if data.source == "md17s" else md17.load_md17
+    found = []
+    for name in data.molecules:
+        series = load(name)
+        numbers = series.first_frame + series.force_frames
+        rows = series.force_frames[_range_rows(numbers, data, part)]
+        rows = _evenly(rows, _wanted(data, part))
+        found.append(
+            LabelledFrames(
+                name,
+                series.path,
+                series.numbers,
+                np.asarray(series.positions[rows], dtype=np.float64),
+                series.energies[rows],
+                series.forces_at(rows),
+            )
+        )
+    return found
+
+
+def _xtb(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    from shared.data.xtb import read_xtb
+    from shared.io import read_frames
+
+    found = []
+    for path in data.molecules:
+        frames = read_xtb(path) if Path(path).is_dir() else read_frames(path)
+        for what in ("energies", "forces"):
+            if getattr(frames, what) is None:
+                raise InputError(f"{path}: not every frame has {what}")
+        assert frames.energies is not None
+        assert frames.forces is not None
+        rows = _range_rows(np.arange(frames.n_frames), data, part)
+        rows = _evenly(rows, _wanted(data, part))
+        found.append(
+            LabelledFrames(
+                Path(path).stem,
+                Path(path),
+                frames.numbers,
+                np.asarray(frames.positions[rows], dtype=np.float64),
+                frames.energies[rows],
+                np.asarray(frames.forces[rows], dtype=np.float64),
+            )
+        )
+    return found
+
+
+SOURCES: dict[str, Callable[[DataConfig, Part], list[LabelledFrames]]] = {
+    "3bpa": _three_bpa,
+    "rmd17": _rmd17,
+    "md17": _md17,
+    "md17s": _md17,
+    "xtb": _xtb,
+    "extxyz": _extxyz,
+}
+
+
+# -- splits -------------------------------------------------------------------------------------
+
+
+def _wanted(data: DataConfig, part: Part) -> int | None:
+    return {"train": data.train, "validation": data.validation, "test": None}[part]
+
+
+def _evenly(rows: Rows, count: int | None) -> Rows:
+    """`count` of the rows, evenly spaced; all if there are no more."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
+
+
+def _random_part(frames: LabelledFrames, data: DataConfig, part: Part) -> LabelledFrames:
+    """A random part of frames without an order: first those to validate on, then those to train."""
+    order = np.random.default_rng(data.split_seed).permutation(len(frames))
+    held_out = len(frames) // 10 if data.validation is None else data.validation
+    if part == "validation":
+        return frames[np.sort(order[:held_out])]
+    return frames[np.sort(order[held_out:][: data.train])]
+
+
+def _range_rows(numbers: Rows, data: DataConfig, part: Part) -> Rows:
+    """Rows whose frame number is in the range of a part; the test begins where validation ends."""
+    first, end = {
+        "train": data.train_range,
+        "validation": data.validation_range,
+        "test": (data.validation_range[1], np.iinfo(np.int64).max),
+    }[part]
+    return np.flatnonzero((numbers >= first) & (numbers < end))
+
+
+def _block_rows(numbers: Rows, part: Part, blocks: int, margin: int) -> Rows:
+    """Rows of a part of a trajectory cut into blocks of as many frames each.
+
+    Args:
+        numbers: original frame numbers, increasing.
+        margin: frame numbers left out on both sides of a border between parts.
+    """
+    shares = [(k + share) / blocks for k in range(blocks) for share in (0.0, 0.6, 0.8)]
+    borders = numbers[(np.array(shares[1:]) * len(numbers)).astype(np.int64)]
+    distance = np.abs(numbers[:, None] - (borders - 0.5)).min(axis=1)
+    place = (np.arange(len(numbers)) + 0.5) / len(numbers) * blocks % 1.0
+    first, end = _SHARES[part]
+    return np.flatnonzero((place >= first) & (place < end) & (distance > margin))
+
+
+# -- batches ------------------------------------------------------------------------------------
+
+
+def as_graphs(
+    frames: Sequence[LabelledFrames], elements: Sequence[int], isolated: Sequence[float]
+) -> "list[Data]":
+    """One graph for each frame: `type` [N], `pos` [N, 3], `forces` [N, 3], `energy` [1] float64.
+
+    The energy is that without the isolated atoms'.
+
+    Args:
+        elements: atomic numbers in the order of the type indices.
+        isolated: energy of each of them, eV.
+
+    Raises:
+        InputError: an element that is not among them.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    graphs = []
+    for molecule in frames:
+        types = type_indices(molecule.numbers, elements, str(molecule.path))
+        base = np.asarray(isolated, dtype=np.float64)[types].sum()
+        kinds = torch.from_numpy(types)
+        for positions, energy, forces in zip(
+            molecule.positions, molecule.energies, molecule.forces, strict=True
+        ):
+            graphs.append(
+                Data(
+                    type=kinds,
+                    pos=torch.from_numpy(positions),
+                    forces=torch.from_numpy(forces),
+                    energy=torch.tensor([energy - base], dtype=torch.float64),
+                    num_nodes=len(types),
+                )
+            )
+    return graphs
+
+
+def type_indices(numbers: npt.ArrayLike, elements: Sequence[int], where: str) -> Rows:
+    """Index of each atom's element in `elements`.
+
+    Raises:
+        InputError: an element that is not among them (the message names those that are).
+    """
+    from ase.data import chemical_symbols
+
+    numbers = np.asarray(numbers, dtype=np.int64)
+    unknown = sorted(set(numbers.tolist()) - set(elements))
+    if unknown:
+        raise InputError(
+            f"{where}: the element {', '.join(chemical_symbols[z] for z in unknown)} is not known "
+            f"to the model; it knows {', '.join(chemical_symbols[z] for z in elements)}"
+        )
+    return np.searchsorted(np.asarray(elements), numbers)
+
+
+def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str, Tensor]":
+    """Graphs padded to `n_atoms`: types, positions, atoms, energies (float64) and forces.
+
+    Args:
+        graphs: those of `as_graphs`.
+        dtype: of positions and forces.
+    """
+    from torch_geometric.data import Batch
+    from torch_geometric.utils import to_dense_batch
+
+    batch = Batch.from_data_list(list(graphs))
+
+    def dense(values: "Tensor") -> "tuple[Tensor, Tensor]":
+        return to_dense_batch(
+            values, batch.batch, max_num_nodes=n_atoms, batch_size=len(graphs)
+        )
+
+    types, atoms = dense(batch.type)
+    return {
+        "types": types,
+        "positions": dense(batch.pos)[0].to(dtype),
+        "atoms": atoms,
+        "energies": batch.energy,
+        "forces": dense(batch.forces)[0].to(dtype),
+    }
+
+
+class FrameBatches:
+    """Batch k of an endless sequence: the frames in a new random order at each pass.
+
+    Which frames it has depends on the seed and on k alone, so a resumed training sees what the
+    uninterrupted one would have.
+
+    Args:
+        graphs: the frames.
+        size: frames in a batch.
+        n_atoms: to pad to.
+        dtype: of positions and forces.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, graphs: "Sequence[Data]", size: int, n_atoms: int, dtype: Any, seed: int
+    ) -> None:
+        self.graphs, self.size, self.n_atoms = list(graphs), size, n_atoms
+        self.dtype, self.seed = dtype, seed
+        self._pass: tuple[int, Rows] = (-1, np.empty(0, dtype=np.int64))
+
+    def __getitem__(self, index: int) -> "dict[str, Tensor]":
+        places = range(index * self.size, (index + 1) * self.size)
+        chosen = [self.graphs[self._row(place)] for place in places]
+        return dense_batch(chosen, self.n_atoms, self.dtype)
+
+    def _row(self, place: int) -> int:
+        number, position = divmod(place, len(self.graphs))
+        if self._pass[0] != number:
+            order = np.random.default_rng([self.seed, number]).permutation(len(self.graphs))
+            self._pass = number, order
+        return int(self._pass[1][position])

@@ -1,0 +1,144 @@
+"""Frames with energies and forces from extended xyz files, under whatever names they have there.
+
+ASE moves what is called `energy` and `forces` into the results of a calculator and leaves other
+names on the comment line and in the columns; both places are searched. Units are eV and eV/Å. A
+file may hold several molecules: frames are grouped by their sequence of elements. A cell is no
+matter, periodic boundary conditions are refused.
+"""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import InputError
+from shared.io import check_frame, parse_file
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["LabelledFrames", "read_isolated_atoms", "read_labelled"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrames:
+    """M frames of one molecule with energies and forces.
+
+    Attributes:
+        name: of the molecule or file, for reports.
+        path: the file.
+        numbers: atomic numbers [N].
+        positions: [M, N, 3], Å.
+        energies: [M], eV.
+        forces: [M, N, 3], eV/Å.
+    """
+
+    name: str
+    path: Path
+    numbers: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.float64]
+    energies: npt.NDArray[np.float64]
+    forces: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for what in ("positions", "energies", "forces"):
+            values = np.asarray(getattr(self, what))
+            broken = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+            if broken.size:
+                raise InputError(
+                    f"{self.path}: {self.name}: {what} of frame {broken[0]} (from 0) are not "
+                    f"finite, as of {broken.size} of {len(values)} frames; leave those out"
+                )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, rows: Any) -> "LabelledFrames":
+        """The frames of an index array or slice."""
+        return LabelledFrames(
+            self.name,
+            self.path,
+            self.numbers,
+            self.positions[rows],
+            self.energies[rows],
+            self.forces[rows],
+        )
+
+
+def read_labelled(
+    path: str | PathLike[str], energy_key: str = "energy", forces_key: str = "forces"
+) -> list[LabelledFrames]:
+    """All frames of a file, those of each molecule together, in the order of the file.
+
+    Args:
+        path: an extended xyz file.
+        energy_key: name of the energies on the comment lines, eV.
+        forces_key: name of the column of forces, eV/Å.
+
+    Raises:
+        InputError: as `shared.io.read_frames` for a single frame, or a frame without that label
+            (the message names those it has), or one that is not finite.
+    """
+    path = Path(path)
+    groups: dict[tuple[int, ...], list[tuple[Any, float, Any]]] = {}
+    for index, atoms in enumerate(parse_file(path)):
+        where = f"{path}: frame {index}"
+        check_frame(where, atoms, atoms)
+        energy = np.asarray(_label(where, atoms, energy_key, atoms.info, "energy"), dtype=float)
+        forces = np.asarray(_label(where, atoms, forces_key, atoms.arrays, "forces"), dtype=float)
+        if energy.shape != () or forces.shape != atoms.positions.shape:
+            raise InputError(
+                f"{where}: {energy_key} has shape {energy.shape} and {forces_key} "
+                f"{forces.shape}, expected one number and {atoms.positions.shape}"
+            )
+        key = tuple(atoms.numbers.tolist())
+        groups.setdefault(key, []).append((atoms.positions, float(energy), forces))
+    names = [path.stem] if len(groups) == 1 else [f"{path.stem}-{k}" for k in range(len(groups))]
+    return [
+        LabelledFrames(
+            name,
+            path,
+            np.array(numbers, dtype=np.int64),
+            np.stack([frame[0] for frame in frames]),
+            np.array([frame[1] for frame in frames]),
+            np.stack([frame[2] for frame in frames]),
+        )
+        for name, (numbers, frames) in zip(names, groups.items(), strict=True)
+    ]
+
+
+def read_isolated_atoms(
+    path: str | PathLike[str], energy_key: str = "energy"
+) -> dict[int, float]:
+    """Atomic number -> energy in eV, of the frames of a file that are single atoms.
+
+    Raises:
+        InputError: a file that cannot be read or has no such frame, or one without energy.
+    """
+    path = Path(path)
+    found: dict[int, float] = {}
+    for index, atoms in enumerate(parse_file(path)):
+        if len(atoms) == 1:
+            where = f"{path}: frame {index}"
+            label = _label(where, atoms, energy_key, atoms.info, "energy")
+            found[int(atoms.numbers[0])] = float(label)
+    if not found:
+        raise InputError(f"{path}: no frame of a single atom, so no energies of isolated atoms")
+    return found
+
+
+def _label(where: str, atoms: "Atoms", key: str, own: dict[str, Any], kind: str) -> Any:
+    """The label `key`, from the frame's own mapping or from the results of its calculator."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    value = own.get(key, results.get(key))
+    if value is None:
+        structure = ("numbers", "positions")
+        there = sorted({*own, *results} - {*structure})
+        raise InputError(
+            f"{where} has no {key}; it has {', '.join(there) or 'no labels'}; "
+            f"name the {kind} with data.{kind}_key"
+        )
+    return value
