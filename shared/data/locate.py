@@ -14,7 +14,7 @@ def data_root() -> Path:
     return Path(configured).expanduser() if configured else Path.home() / ".cache" / "trajgen"
 
 
-def find_file(*candidates: str, what: str, source: str) -> Path:
+def find_file(*candidates: str, what: str, source: str, name: str | None = None) -> Path:
     """The first of the ``candidates`` that is there.
 
     Args:
@@ -22,6 +22,7 @@ def find_file(*candidates: str, what: str, source: str) -> Path:
             first one is where a user is told to put the file.
         what: the data, for the message ("MD17 ethanol").
         source: where to fetch it, a URL or a command.
+        name: what ``shared.data.download`` calls it, where it can fetch it.
 
     Raises:
         InputError: none is there; the message says what to fetch and where to put it.
@@ -32,7 +33,8 @@ def find_file(*candidates: str, what: str, source: str) -> Path:
         found = sorted(folder.glob(pattern))
         if found:
             return found[0]
+    command = f"run python -m shared.data.download {name}, or " if name else ""
     raise InputError(
-        f"{what} is not here: fetch {source} and put it at {root / candidates[0]} "
+        f"{what} is not here: {command}fetch {source} and put it at {root / candidates[0]} "
         "(or point TRAJGEN_DATA at the folder that has it)"
     )

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shared.data.download import REMOTES
 from shared.data.locate import find_file
 from shared.data.npz import ArrayFile, ConvertedRows
 from shared.errors import InputError
@@ -54,7 +55,6 @@ SURROGATE_MOLECULES = tuple(molecule for molecule in MOLECULES if molecule != "b
 
 TIMESTEP_FS = 0.5
 TEMPERATURE_K = 500.0  # counting 3N degrees of freedom
-_SITE = "http://www.quantum-machine.org/gdml/data/npz"
 _PART = re.compile(r"_frames(\d+)-(\d+)$")
 
 
@@ -139,12 +139,13 @@ def load_md17(molecule: str) -> MD17Series:
             fetch and where to put it).
     """
     _check_molecule(molecule, MOLECULES, "MD17")
-    official = "md17_benzene2017.npz" if molecule == "benzene" else f"md17_{molecule}.npz"
+    name = f"md17/{molecule}"
     path = find_file(
-        f"md17/{official}",
+        REMOTES[name].path,
         f"md17/md17_{molecule}_frames*-*.npz",
         what=f"MD17 {molecule}",
-        source=f"{_SITE}/{official}",
+        source=REMOTES[name].urls[0],
+        name=name,
     )
     return read_md17(path, source=f"MD17 {molecule}")
 

@@ -93,6 +93,7 @@ def load_rmd17(molecule: str) -> RMD17Frames:
         f"rmd17/npz_data/{name}",
         what=f"rMD17 {molecule}",
         source=f"{_SITE} ({name} in its archive)",
+        name="rmd17",
     )
     return read_rmd17(path, source=f"rMD17 {molecule}", interval_fs=_TIMESTEP_FS.get(molecule, 0.5))
 
