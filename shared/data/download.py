@@ -95,7 +95,7 @@ _3BPA_FILES = (
     "test_1200K",
     "test_dih",
 )
-# SHA-256 and size of single files, where two independent sources agree.
+# SHA-256 and size of single files, where independent sources agree.
 _KNOWN: dict[str, tuple[str, int]] = {
     # The Git LFS pointer in neutronengas/dimenet_almost_completely_copied, and the constant
     # MD17_ASPIRIN_SHA256 of ConfAna's scripts/md17_to_xyz.py.
@@ -290,11 +290,11 @@ def _transfer(url: str, part: Path, n_bytes: int | None, progress: Progress) -> 
 
 
 def _check(path: Path, remote: Remote, root: Path, remedy: str) -> str:
-    """The file's SHA-256, which must be the published one, else the one of the first download."""
+    """The file's SHA-256, which must be the known one, else that of the first download."""
     if remote.path.endswith(".npz") and not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not a complete npz file; {remedy}")
     digest = file_checksum(path).removeprefix("sha256:")
-    expected, whose = remote.sha256, "the published one"
+    expected, whose = remote.sha256, "the known one"
     if expected is None:
         expected = _recorded(remote, root)
         whose = f"the first download's, which is in {root / SUMS}"
@@ -421,7 +421,7 @@ def _obtain_all(remotes: list[Remote], root: str | None) -> None:
                 bar.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
             where = obtain(remote, root, show)
-        known = "the published checksum" if remote.sha256 else f"a checksum to trust, in {SUMS}"
+        known = "the known checksum" if remote.sha256 else f"a checksum to trust, in {SUMS}"
         print(f"  {where}, with {known}", flush=True)
 
 

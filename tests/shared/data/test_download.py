@@ -155,9 +155,7 @@ def test_a_server_that_always_breaks_off(server: Server, tmp_path: Path) -> None
 
 
 def test_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"is not the published one, 000000000000…; it was removed"
-    ):
+    with pytest.raises(InputError, match=r"is not the known one, 000000000000…; it was removed"):
         obtain(server.remote(sha256="0" * 64), tmp_path)
     assert names(tmp_path) == ["set"]
 
