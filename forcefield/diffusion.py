@@ -33,6 +33,7 @@ pairs with the same decay, one per step, in the place of the equation.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,25 @@ from torch.nn import functional
 
 from forcefield.pairs import Pairs
 from shared.errors import InputError
-from shared.layers.fields import FieldLinear, Harmonics, allowed_paths, clebsch_gordan, couple
+from shared.layers.components import (
+    Components,
+    add_components,
+    at_receiver,
+    at_sender,
+    combine,
+    dot,
+    stack,
+)
+from shared.layers.fields import (
+    FieldLinear,
+    Harmonics,
+    allowed_paths,
+    clebsch_gordan,
+    couple,
+    one_hot,
+)
+from shared.layers.heads import Heads
+from shared.layers.normalisation import bounded
 from shared.layers.radial import ExponentialBasis, polynomial_envelope
 
 __all__ = [
@@ -68,8 +87,6 @@ _LONGEST_DECAY = 4.0
 _SMALLEST_DISTANCE_DECAY = 0.4
 
 Field = list[Tensor]
-# A field by its components: entry l holds 2l + 1 tensors of one shape.
-Components = list[list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -225,41 +242,25 @@ class EdgeTransform(nn.Module):
         out: Components = [[] for _ in range(self.lmax + 1)]
         for (l1, l2, l3), terms, radial in zip(self.paths, self.terms, radials, strict=True):
             product = couple(edges.harmonics[l1], features[l2], terms)
-            _add(out[l3], [radial * component for component in product])
+            out[l3] = add_components(out[l3], [radial * x for x in product])
         return out
 
 
 class Attraction(nn.Module):
     """exp(-β(r)) with β_h(r) = (β0 + softplus(b_h)) r, zero where there is no pair.
 
-    Heads differ, so that their ranges can; all values are given per channel, equal within a head.
+    Heads start with ranges of their own.
     """
 
-    channel_of_head: Tensor
-
-    def __init__(self, channels: int, heads: int, distance_decay: float) -> None:
+    def __init__(self, heads: Heads, distance_decay: float) -> None:
         super().__init__()
-        self.distance_decay = distance_decay
-        self.extra = nn.Parameter(torch.linspace(-4.0, -1.0, heads))
-        repeated = torch.eye(heads).repeat_interleave(channels // heads, dim=1)
-        self.register_buffer("channel_of_head", repeated, persistent=False)
+        self.heads, self.distance_decay = heads, distance_decay
+        self.extra = nn.Parameter(torch.linspace(-4.0, -1.0, heads.heads))
 
     def forward(self, edges: Edges) -> Tensor:
-        """[B, N, N, K]."""
-        decay = (self.distance_decay + functional.softplus(self.extra)) @ self.channel_of_head
+        """[B, N, N, K], equal within a head."""
+        decay = self.heads.spread(self.distance_decay + functional.softplus(self.extra))
         return edges.reach * torch.exp(-decay * edges.distances)
-
-    def per_channel(self, of_heads: Tensor) -> Tensor:
-        """[..., H] -> [..., K]."""
-        return of_heads @ self.channel_of_head
-
-    def sum_within_head(self, of_channels: Tensor) -> Tensor:
-        """[..., K] -> [..., K], each channel the sum over its head."""
-        return of_channels @ (self.channel_of_head.T @ self.channel_of_head)
-
-    def per_head(self, of_channels: Tensor) -> Tensor:
-        """[..., K], equal within a head -> [..., H]."""
-        return of_channels.unflatten(-1, (self.channel_of_head.shape[0], -1))[..., 0]
 
 
 class HeatEquation(nn.Module):
@@ -271,7 +272,8 @@ class HeatEquation(nn.Module):
         widths = [channels] * len(degrees)
         self.tensor_term = config.kind != "scalar"
         self.logit_bound = config.logit_bound
-        self.attraction = Attraction(channels, config.heads, config.distance_decay)
+        self.heads = Heads(channels, config.heads)
+        self.attraction = Attraction(self.heads, config.distance_decay)
         self.transform = EdgeTransform(channels, config.lmax, config.edge_lmax, config.n_basis)
         self.gradient = FieldLinear(widths, widths)
         self.query = FieldLinear(widths, widths)
@@ -299,19 +301,13 @@ class HeatEquation(nn.Module):
         self, field: Field, edges: Edges, decays: Tensor, radials: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Components]:
         """exp(logits - β) of the pairs [B, N, N, K], of the atom itself [B, N, K], and S."""
-        square = torch.cat(field, -2).square().mean((-1, -2))
-        scale = torch.rsqrt(1 + square)[..., None, None]
-        bounded = [scale * x for x in field]
-        query, receiver = _of_receiver(self.query(bounded)), _of_receiver(self.receiver(bounded))
-        sender = _of_sender(self.sender(bounded))
-        tensors = self.transform(edges, radials, _combine(torch.add, receiver, sender))
-        overlap = sum(
-            q * s
-            for of_q, of_s in zip(query, tensors, strict=True)
-            for q, s in zip(of_q, of_s, strict=True)
-        )
-        logits = self.attraction.sum_within_head(overlap)
-        own = self.attraction.per_channel(self._bound(self.self_logit(bounded[0].squeeze(-2))))
+        small = bounded(field)
+        query, receiver = at_receiver(self.query(small)), at_receiver(self.receiver(small))
+        sender = at_sender(self.sender(small))
+        tensors = self.transform(edges, radials, combine(torch.add, receiver, sender))
+        overlap = dot(list(chain(*query)), list(chain(*tensors)))
+        logits = self.heads.spread(self.heads.sum(overlap))
+        own = self.heads.spread(self._bound(self.self_logit(small[0].squeeze(-2))))
         return torch.exp(self._bound(self.norm * logits)) * decays, torch.exp(own), tensors
 
     def forward(
@@ -320,14 +316,14 @@ class HeatEquation(nn.Module):
         """dz/dt."""
         weights, own, tensors = self.diffusivity(field, edges, decays, radials)
         mixed = self.gradient(field)
-        gradient = _combine(torch.sub, _of_sender(mixed), _of_receiver(mixed))
+        gradient = combine(torch.sub, at_sender(mixed), at_receiver(mixed))
         flux = [list(components) for components in gradient]
         if self.tensor_term:
             for (l1, l2, l3), terms, scale in zip(
                 self.paths, self.terms, self.path_weights, strict=True
             ):
                 product = couple(tensors[l1], gradient[l2], terms)
-                _add(flux[l3], [scale * component for component in product])
+                flux[l3] = add_components(flux[l3], [scale * x for x in product])
         # The sum of each row of the softmax divides after the sum over j.
         inverse = 1 / (own + weights.sum(2))
         return [
@@ -351,7 +347,8 @@ class Convolution(nn.Module):
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         widths = [config.channels] * (config.lmax + 1)
-        self.attraction = Attraction(config.channels, config.heads, config.distance_decay)
+        self.heads = Heads(config.channels, config.heads)
+        self.attraction = Attraction(self.heads, config.distance_decay)
         self.transform = EdgeTransform(
             config.channels, config.lmax, config.edge_lmax, config.n_basis
         )
@@ -361,7 +358,7 @@ class Convolution(nn.Module):
 
     def tensors(self, field: Field, edges: Edges) -> Components:
         """The messages before their decay, which are to this layer what S is to the diffusion."""
-        sender = _of_sender(self.sender(field))
+        sender = at_sender(self.sender(field))
         return self.transform(edges, self.transform.radials(edges), sender)
 
     def forward(self, field: Field, edges: Edges) -> Field:
@@ -397,14 +394,14 @@ class GraphDiffusion(nn.Module):
         super().__init__()
         if config.kind == "none":
             raise ValueError("diffusion of kind 'none' is no module")
-        self.config = config
+        self.config, self.n_types = config, n_types
         self.channels, self.lmax = config.channels, config.lmax
         self.harmonics = Harmonics(max(config.lmax, config.edge_lmax))
         self.basis = ExponentialBasis(config.decay_length, config.n_basis)
         self.start_basis = ExponentialBasis(config.decay_length, config.n_basis, decaying=True)
         degrees = config.lmax + 1
-        self.own = nn.Embedding(n_types, config.channels)
-        self.neighbours = nn.Embedding(n_types, degrees * config.channels)
+        self.own = nn.Parameter(torch.randn(n_types, config.channels))
+        self.neighbours = nn.Parameter(torch.randn(n_types, degrees * config.channels))
         self.start_radial = nn.Linear(config.n_basis, degrees * config.channels, bias=False)
         nn.init.normal_(self.start_radial.weight, std=1 / math.sqrt(config.n_basis))
         if config.kind == "message_passing":
@@ -427,12 +424,13 @@ class GraphDiffusion(nn.Module):
         edges = self.edges(pairs)
         basis = self.start_basis(pairs.distances) * edges.reach
         radials = self.start_radial(basis).chunk(self.lmax + 1, -1)
-        senders = self.neighbours(types)[:, None].chunk(self.lmax + 1, -1)
+        elements = one_hot(types, self.n_types, pairs.distances)
+        senders = (elements @ self.neighbours)[:, None].chunk(self.lmax + 1, -1)
         field = []
         for radial, sender, harmonics in zip(radials, senders, edges.harmonics, strict=False):
             message = radial * sender
             field.append(torch.stack([(message * y).sum(2) for y in harmonics], -2))
-        field[0] = field[0] + self.own(types)[..., None, :]
+        field[0] = field[0] + (elements @ self.own)[..., None, :]
         return field
 
     def rate(self, pairs: Pairs) -> Callable[[Field, float | Tensor], Field]:
@@ -479,17 +477,17 @@ class GraphDiffusion(nn.Module):
         if self.config.kind == "message_passing":
             layer = self.layers[0]
             assert isinstance(layer, Convolution)
-            attraction, tensors = layer.attraction, layer.tensors(field, edges)
-            weights = attraction.per_head(attraction(edges))
+            heads, tensors = layer.heads, layer.tensors(field, edges)
+            weights = heads.collect(layer.attraction(edges))
         else:
-            attraction = self.equation.attraction
+            heads = self.equation.heads
             prepared = self.equation.prepare(edges)
             others, own, tensors = self.equation.diffusivity(field, edges, *prepared)
             both = others + torch.diag_embed(own.movedim(-1, 1)).movedim(1, -1)
-            weights = attraction.per_head(both / both.sum(2, keepdim=True))
+            weights = heads.collect(both / both.sum(2, keepdim=True))
         if self.config.kind == "scalar":
             return Diffusivity(weights, [])
-        return Diffusivity(weights, [torch.stack(components, -2) for components in tensors])
+        return Diffusivity(weights, stack(tensors))
 
 
 def feature_shift(
@@ -519,27 +517,3 @@ def feature_shift(
         features.append((field * pairs.atoms[..., None, None]).flatten(1))
         operators.append(diffusion.diffusivity(start, pairs).operator())
     return (features[1] - features[0]).norm(dim=1), (operators[1] - operators[0]).norm(dim=1)
-
-
-def _of_receiver(field: Field) -> Components:
-    """[B, N, 2l + 1, K] -> components [B, N, 1, K] of atom i of each pair."""
-    return [list(x[:, :, None].unbind(-2)) for x in field]
-
-
-def _of_sender(field: Field) -> Components:
-    """[B, N, 2l + 1, K] -> components [B, 1, N, K] of atom j of each pair."""
-    return [list(x[:, None].unbind(-2)) for x in field]
-
-
-def _combine(
-    operation: Callable[[Tensor, Tensor], Tensor], left: Components, right: Components
-) -> Components:
-    return [
-        [operation(x, y) for x, y in zip(of_left, of_right, strict=True)]
-        for of_left, of_right in zip(left, right, strict=True)
-    ]
-
-
-def _add(total: list[Tensor], terms: list[Tensor]) -> None:
-    """Add terms to a total in place of the list; an empty total is zero."""
-    total[:] = [x + y for x, y in zip(total, terms, strict=True)] if total else terms
