@@ -10,6 +10,7 @@ would contain the next frame, which is what a model is to predict.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from shared.units import masses as atomic_masses
 
 __all__ = [
     "backward_velocity",
+    "bussi_scale",
     "kinetic_energy",
     "maxwell_boltzmann",
     "pair_velocity",
@@ -188,3 +190,24 @@ def pair_velocity(
     """
     kick = 0.5 * interval_fs * ACCELERATION * forces / masses[:, None]
     return (x_t - x_tm1) / interval_fs + kick
+
+
+def bussi_scale(kinetic: Any, thermal_eV: float, keep: float, first: Any, others: Any) -> Any:
+    """Factor α of the velocities in stochastic velocity rescaling.
+
+    α² = c + (1−c) K̄/(gK) Σ_g R² + 2 R₁ (c(1−c) K̄/(gK))^½ with K̄ = ½ g kT and R₁…R_g standard
+    normal (Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), eq. A7), written as
+    (√c + R₁ √a)² + a Σ_{2…g} R², a = (1−c) kT/2K, which is never negative.
+
+    Args:
+        kinetic: K, eV; number, array or tensor, as the next two.
+        thermal_eV: kT.
+        keep: c = exp(−δ/τ) of a time step δ and a relaxation time τ.
+        first: R₁.
+        others: Σ_{2…g} R², of a chi-square distribution with g − 1 degrees of freedom.
+
+    Returns:
+        α, of the kind and shape of `kinetic`.
+    """
+    gain = (1.0 - keep) * 0.5 * thermal_eV / kinetic
+    return ((keep**0.5 + first * gain**0.5) ** 2 + gain * others) ** 0.5

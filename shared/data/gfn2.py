@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InputError
-from shared.kinetics import kinetic_energy, maxwell_boltzmann, remove_momentum
+from shared.kinetics import bussi_scale, kinetic_energy, maxwell_boltzmann, remove_momentum
 from shared.state import Trajectory
 from shared.units import (
     ACCELERATION,
@@ -226,18 +226,13 @@ class XTBDynamics:
         self.velocities = keep * self.velocities + np.sqrt(1 - keep**2) * noise
 
     def _rescale(self, interval: float) -> None:
-        """v ← α v, α² = c + (1−c) K̄/(gK) Σ_g R² + 2 R₁ (c(1−c) K̄/(gK))^½ (Bussi, eq. A7).
-
-        K̄ = ½ g kT, c = exp(−δ/τ), R₁…R_g standard normal.
-        """
+        """v ← α v, with the α of `shared.kinetics.bussi_scale`."""
         keep = np.exp(-interval / self.settings.relaxation_fs)
         kinetic = float(kinetic_energy(self.velocities, self._masses))
-        per_dof = 0.5 * KB_EV_PER_K * self.settings.temperature_K / kinetic
         first = self.rng.standard_normal()
-        squares = first**2 + (self.rng.chisquare(self.dof - 1) if self.dof > 1 else 0.0)
-        cross = 2 * first * np.sqrt(keep * (1 - keep) * per_dof)
-        # The square is (√c + R₁√…)² + …, never negative but for rounding.
-        self.velocities *= np.sqrt(max(keep + (1 - keep) * per_dof * squares + cross, 0.0))
+        others = self.rng.chisquare(self.dof - 1) if self.dof > 1 else 0.0
+        thermal = KB_EV_PER_K * self.settings.temperature_K
+        self.velocities *= bussi_scale(kinetic, thermal, keep, first, others)
 
 
 def degrees_of_freedom(positions: Float, atomic_masses: Float, ensemble: Ensemble) -> int:
