@@ -1,7 +1,7 @@
-"""What training and roll-out know of a generator: one transition kernel, whatever its noising mode.
+"""What training and roll-out know of a generator: one transition kernel, whatever its mode.
 
 A kernel writes the next state as a flat row, one for each molecule: rows [B, M] are what is noised,
-what the samplers move and what the network denoises. The two modes differ in what a row holds:
+what the samplers move and what the network denoises. Modes differ in what a row holds:
 `trajgen.model` standardised residuals against inertial flight, `trajgen.paper` positions in Å.
 """
 
@@ -30,7 +30,7 @@ class TransitionKernel(nn.Module, ABC):
     of the rows.
 
     Attributes:
-        kind: name of the noising mode (`trajgen.checkpoints`).
+        kind: name of the mode (`trajgen.checkpoints`).
         pair_velocities: velocities are (x_t − x_{t−Δ})/Δ over the lag; otherwise they are those at
             the frame.
         types: the atom classes known, in the order of the network's embedding.

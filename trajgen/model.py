@@ -146,81 +146,28 @@ class NoiseConfig:
     threshold: float = 1.0
 
 
-class TransitionModel(TransitionKernel):
-    """Network, noise and normalisation together.
+class ResidualKernel(TransitionKernel):
+    """States as standardised residuals, whatever makes the next one of them.
 
     A row holds y and w of every atom and z: M = 6N + 1.
 
     Args:
         types: the atom classes known, in the order of the network's embedding.
         normalisation: see `Normalisation`.
-        network: see `NetworkConfig`.
-        noise: see `NoiseConfig`.
         history: what a roll-out hands on from step to step besides positions and velocities: the
             thermostat friction, which the model then predicts with the rest, or the acceleration
             (v_t − v_{t−Δ})/Δ.
     """
 
-    kind: ClassVar[str] = "residual"
     pair_velocities: ClassVar[bool] = False
 
     def __init__(
-        self,
-        types: Sequence[str],
-        normalisation: Normalisation,
-        network: NetworkConfig = NetworkConfig(),
-        noise: NoiseConfig = NoiseConfig(),
-        history: History = "thermostat",
+        self, types: Sequence[str], normalisation: Normalisation, history: History
     ) -> None:
         super().__init__()
         self.types = list(types)
         self.normalisation = normalisation
-        self.network_config, self.noise_config, self.history = network, noise, history
-        self.noise = ResidualNoise(**vars(noise))
-        self.network = EGT(len(self.types), **vars(network))
-
-    @classmethod
-    def from_settings(
-        cls, types: Sequence[str], series: "Sequence[Series]", settings: Any
-    ) -> "TransitionModel":
-        """A new model for the series, with the sections of a config.
-
-        Raises:
-            InputError: the thermostat is to be handed on, and a series has none.
-        """
-        data = settings.data
-        without = [s.name for s in series if s.thermostat is None]
-        if data.history == "thermostat" and without:
-            raise InputError(
-                f"{without[0]}: the data have no thermostat; set data.history: acceleration"
-            )
-        normalisation = Normalisation.measure(
-            series, data.train, data.lag_fs, data.acceleration_interval_fs
-        )
-        return cls(types, normalisation, settings.network, settings.noise, data.history)
-
-    @classmethod
-    def from_description(
-        cls, model: dict[str, Any], normalisation: dict[str, Any]
-    ) -> "TransitionModel":
-        """A model with untrained weights, from the entries that `description` wrote."""
-        return cls(
-            model["types"],
-            Normalisation(**normalisation),
-            NetworkConfig(**model["network"]),
-            NoiseConfig(**model["noise"]),
-            model["history"],
-        )
-
-    def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """`model` and `normalisation` of the checkpoint's config."""
-        model = {
-            "types": self.types,
-            "network": asdict(self.network_config),
-            "noise": asdict(self.noise_config),
-            "history": self.history,
-        }
-        return model, asdict(self.normalisation)
+        self.history = history
 
     def scales(self, lag: Tensor) -> tuple[Tensor, Tensor]:
         """ℓ(Δ) and ω(Δ) for lags [B] in fs: log-log linear, the end pieces extended outwards."""
@@ -293,7 +240,7 @@ class TransitionModel(TransitionKernel):
         y = ((positions - c.positions) * rootm - flight) / step
         w = (velocities * rootm - was) / kick
         z = torch.zeros_like(c.lag) if thermostat is None else thermostat
-        return _join(project(c, torch.stack([y, w], -1)), z / self.normalisation.thermostat)
+        return join(project(c, torch.stack([y, w], -1)), z / self.normalisation.thermostat)
 
     def decode(self, c: Condition, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The inverse of `encode`: next positions, velocities [B, N, 3] and ξ [B]."""
@@ -313,12 +260,7 @@ class TransitionModel(TransitionKernel):
     def project(self, c: Condition, rows: Tensor) -> Tensor:
         """`project` on y and w; z stays."""
         residual, z = _split(rows)
-        return _join(project(c, residual), z)
-
-    def noise_scale(self, c: Condition) -> Tensor:
-        """c(a) [B] of the forward process (docs/design.md, the noise)."""
-        square = c.acceleration.square().sum((1, 2)) / (3 * c.mask.sum(1))
-        return self.noise.scale(square, c.has_acceleration)
+        return join(project(c, residual), z)
 
     def loss(
         self,
@@ -334,6 +276,79 @@ class TransitionModel(TransitionKernel):
             thermostat_weight = 0.0
         return residual.mean((1, 2)).sum(-1) + thermostat_weight * z
 
+
+class TransitionModel(ResidualKernel):
+    """Network, noise and normalisation together.
+
+    Args:
+        types, normalisation, history: see `ResidualKernel`.
+        network: see `NetworkConfig`.
+        noise: see `NoiseConfig`.
+    """
+
+    kind: ClassVar[str] = "residual"
+
+    def __init__(
+        self,
+        types: Sequence[str],
+        normalisation: Normalisation,
+        network: NetworkConfig = NetworkConfig(),
+        noise: NoiseConfig = NoiseConfig(),
+        history: History = "thermostat",
+    ) -> None:
+        super().__init__(types, normalisation, history)
+        self.network_config, self.noise_config = network, noise
+        self.noise = ResidualNoise(**vars(noise))
+        self.network = EGT(len(self.types), **vars(network))
+
+    @classmethod
+    def from_settings(
+        cls, types: Sequence[str], series: "Sequence[Series]", settings: Any
+    ) -> "TransitionModel":
+        """A new model for the series, with the sections of a config.
+
+        Raises:
+            InputError: the thermostat is to be handed on, and a series has none.
+        """
+        data = settings.data
+        without = [s.name for s in series if s.thermostat is None]
+        if data.history == "thermostat" and without:
+            raise InputError(
+                f"{without[0]}: the data have no thermostat; set data.history: acceleration"
+            )
+        normalisation = Normalisation.measure(
+            series, data.train, data.lag_fs, data.acceleration_interval_fs
+        )
+        return cls(types, normalisation, settings.network, settings.noise, data.history)
+
+    @classmethod
+    def from_description(
+        cls, model: dict[str, Any], normalisation: dict[str, Any]
+    ) -> "TransitionModel":
+        """A model with untrained weights, from the entries that `description` wrote."""
+        return cls(
+            model["types"],
+            Normalisation(**normalisation),
+            NetworkConfig(**model["network"]),
+            NoiseConfig(**model["noise"]),
+            model["history"],
+        )
+
+    def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`model` and `normalisation` of the checkpoint's config."""
+        model = {
+            "types": self.types,
+            "network": asdict(self.network_config),
+            "noise": asdict(self.noise_config),
+            "history": self.history,
+        }
+        return model, asdict(self.normalisation)
+
+    def noise_scale(self, c: Condition) -> Tensor:
+        """c(a) [B] of the forward process (docs/design.md, the noise)."""
+        square = c.acceleration.square().sum((1, 2)) / (3 * c.mask.sum(1))
+        return self.noise.scale(square, c.has_acceleration)
+
     def forward(self, c: Condition, noised: Tensor, sigma: Tensor) -> Tensor:
         """D(r; σ): noised rows [B, 6N + 1], σ [B] -> E[r | noised], the same shape."""
         skip = 1 / (1 + sigma.square())
@@ -342,7 +357,7 @@ class TransitionModel(TransitionKernel):
         residual, z = _split(noised)
         f, f_z = self.network(c, skip[wide] * residual, skip * z, sigma.log())
         denoised = project(c, skip[wide] * residual + out[wide] * f)
-        return _join(denoised, skip * z + out * f_z)
+        return join(denoised, skip * z + out * f_z)
 
 
 def _split(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -350,7 +365,7 @@ def _split(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, :-1].unflatten(1, (-1, 3, 2)), rows[:, -1]
 
 
-def _join(residual: Tensor, z: Tensor) -> Tensor:
+def join(residual: Tensor, z: Tensor) -> Tensor:
     """The inverse of `_split`."""
     return torch.cat([residual.flatten(1), z[:, None]], 1)
 

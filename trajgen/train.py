@@ -77,7 +77,8 @@ class RunConfig:
     """The run.
 
     Args:
-        mode: noising mode: residual (sections network, noise) or paper (section paper).
+        mode: residual (sections network, noise), paper (section paper), or regression (section
+            regression): a learned one-step predictor to compare with.
         out: run folder.
         name: of the released checkpoint.
         steps: training steps.
@@ -96,7 +97,7 @@ class RunConfig:
         resume: go on from last.ckpt in the run folder, if there is one.
     """
 
-    mode: Literal["residual", "paper"] = "residual"
+    mode: Literal["residual", "paper", "regression"] = "residual"
     out: str = "runs/generator"
     name: str = "generator"
     steps: int = 10_000
@@ -182,6 +183,7 @@ def parser() -> "ArgumentParser":
     """One option for each key of the config."""
     from shared.config import config_parser
     from shared.training import OptimiserConfig
+    from trajgen.baselines.regression import RegressionConfig
     from trajgen.model import NetworkConfig, NoiseConfig
     from trajgen.paper import PaperConfig
 
@@ -190,6 +192,7 @@ def parser() -> "ArgumentParser":
         "network": NetworkConfig,
         "noise": NoiseConfig,
         "paper": PaperConfig,
+        "regression": RegressionConfig,
         "loss": LossConfig,
         "optimiser": OptimiserConfig,
         "sampling": SamplingConfig,

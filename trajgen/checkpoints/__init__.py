@@ -1,4 +1,4 @@
-"""The generators that ship with the package, and the noising modes there are."""
+"""The generators that ship with the package, and the modes there are."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,21 +9,22 @@ from shared.errors import InputError
 if TYPE_CHECKING:
     from trajgen.kernel import TransitionKernel
 
-# Noising mode, which is the `kind` of a checkpoint -> module and class of its kernel.
+# Mode, which is the `kind` of a checkpoint -> module and class of its kernel.
 MODES = {
     "residual": ("trajgen.model", "TransitionModel"),
     "paper": ("trajgen.paper", "PaperModel"),
+    "regression": ("trajgen.baselines.regression", "RegressionModel"),
 }
 
 
 def model_class(mode: str) -> Any:
-    """The class of kernels of a noising mode.
+    """The class of kernels of a mode.
 
     Raises:
         InputError: no such mode.
     """
     if mode not in MODES:
-        raise InputError(f"kind {mode!r} is no noising mode here; there are {', '.join(MODES)}")
+        raise InputError(f"kind {mode!r} is no mode here; there are {', '.join(MODES)}")
     module, name = MODES[mode]
     return getattr(import_module(module), name)
 
