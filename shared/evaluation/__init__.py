@@ -1,0 +1,1 @@
+"""The yardstick: measurements of anything that moves a molecule, one protocol per file."""

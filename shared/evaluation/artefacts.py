@@ -1,0 +1,54 @@
+"""Curves and trajectories of an evaluation, one npz for each part, system, model and variant."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Artefact", "index", "save_artefact"]
+
+
+class Artefact(NamedTuple):
+    """A file and what it belongs to."""
+
+    part: str
+    system: str
+    model: str
+    variant: str
+    path: Path
+
+
+def save_artefact(
+    folder: Path, part: str, system: str, model: str, variant: str, data: str, **arrays: Any
+) -> Path:
+    """Write an artefact under a temporary name, and rename it."""
+    name = _plain(model) + (f"@{variant}" if variant else "")
+    path = folder / part / _plain(system) / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {"part": part, "system": system, "model": model, "variant": variant, "data": data}
+    scratch = path.with_suffix(".tmp")
+    with scratch.open("wb") as file:
+        np.savez_compressed(file, **names, **arrays)
+    os.replace(scratch, path)
+    return path
+
+
+def index(folder: str | Path) -> list[Artefact]:
+    """All artefacts of a folder, in the order of their paths."""
+    return list(_found(Path(folder)))
+
+
+def _found(folder: Path) -> Iterator[Artefact]:
+    for path in sorted(folder.glob("*/*/*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            if "part" in arrays:
+                names = (str(arrays[key]) for key in ("part", "system", "model", "variant"))
+                yield Artefact(*names, path)
+
+
+def _plain(name: str) -> str:
+    """A name as a file's: letters, digits, and a few signs."""
+    return re.sub(r"[^\w.()=+-]", "_", name)

@@ -1,0 +1,330 @@
+"""P1, what its parts share: rows and curves of RMSE and ARMSE, against the trivial and the oracle.
+
+RMSE@n has frame n alone, ARMSE(n) all frames up to n; starts are pooled inside the root; ratios are
+of RMSE@n, with centres of mass removed. Every row says which.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.evaluation.artefacts import save_artefact
+from shared.evaluation.candidates import Candidate, Variant
+from shared.evaluation.results import Row
+from shared.evaluation.rollout import (
+    ALIGNMENTS,
+    Context,
+    RolledErrors,
+    Skip,
+    Truth,
+    roll_errors,
+    stride_of,
+)
+from shared.evaluation.statistics import Estimate, PooledErrors
+from shared.evaluation.systems import Past, System
+from shared.evaluation.trivial import TRIVIAL
+
+__all__ = ["CROSSINGS", "horizon_rows", "measure_accuracy", "measure_ensemble", "row_of"]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+Extra = Callable[[RolledErrors, dict[str, RolledErrors], Any], list[Row]]
+
+CROSSINGS = (0.1, 0.5)  # of persistence
+SHOWN_FRAMES = 1000  # of the trajectory that is kept to be looked at
+
+
+def row_of(part: str, protocol: str, system: System, candidate: Candidate, variant: str = "") -> Any:
+    """(estimate, metric=…, …) -> a row about this candidate on this system, unless said."""
+    common = {
+        "protocol": protocol,
+        "part": part,
+        "data": system.data,
+        "system": system.name,
+        "model": candidate.name,
+        "variant": variant,
+    }
+
+    def row(estimate: Estimate | float, **columns: Any) -> Row:
+        if isinstance(estimate, Estimate):
+            return Row.of(estimate, **{**common, **columns})
+        return Row(value=float(estimate), **{**common, **columns})
+
+    return row
+
+
+def horizon(system: System, frames: int) -> dict[str, Any]:
+    """The columns that name a horizon."""
+    return {"horizon": f"{frames} frames", "horizon_fs": frames * system.interval_fs}
+
+
+def trivial_errors(
+    past: Past, truth: Truth, reach: Int, stride: int, context: Context
+) -> dict[str, RolledErrors]:
+    """Errors (com) of what knows no dynamics, from the same starts at the same frames."""
+    found = {}
+    for name, make in TRIVIAL.items():
+        candidate = make()
+        if not candidate.variants(past.system):
+            continue
+        found[name] = roll_errors(
+            candidate, past, "", truth, reach, stride, context, alignments=("com",)
+        )
+    return found
+
+
+def measure_accuracy(
+    part: str,
+    candidate: Candidate,
+    past: Past,
+    truth: Truth,
+    reach: Int,
+    horizons: Sequence[int],
+    interval_fs: float,
+    context: Context,
+    *,
+    variants: Sequence[Variant] | None = None,
+    oracle: Callable[[Variant, int], RolledErrors | None] = lambda variant, stride: None,
+    with_sum: bool = False,
+    extra: Extra = lambda rolled, trivial, row: [],
+    note: str = "",
+) -> list[Row]:
+    """All rows of one candidate on one system, and an artefact of each variant.
+
+    Args:
+        part: of P1.
+        candidate: who.
+        past: of S starts.
+        truth: the reference.
+        reach: [S], frames of the reference that each start is followed.
+        horizons: frames to report.
+        interval_fs: wished between frames of the roll-out.
+        variants: those to measure; None: the candidate's.
+        oracle: (variant, stride) -> errors of the oracle from the same starts, where there is one.
+        with_sum: at the longest horizon also ARMSE without the 1/N, for the table beside the paper.
+        extra: (errors, those of the trivial, row) -> further rows of a roll-out.
+        note: for every row.
+    """
+    system = past.system
+    stride = stride_of(candidate, system, interval_fs)
+    if variants is None:
+        variants = candidate.variants(system)
+    if not variants:
+        raise Skip(f"{candidate.name} has no trajectories on {system.data}")
+    trivial = trivial_errors(past, truth, reach, stride, context)
+    rows: list[Row] = []
+    for variant in variants:
+        context.report(variant or "rolling out")
+        rolled = roll_errors(candidate, past, variant, truth, reach, stride, context)
+        row = partial(row_of(part, "P1", system, candidate, variant), note=note)
+        best = oracle(variant, stride)
+        for frames in horizons:
+            if rolled.index(frames) < rolled.reached:
+                whole = with_sum and frames == max(horizons)
+                rows += horizon_rows(row, system, rolled, trivial, best, frames, whole)
+        rows += _crossing_rows(row, system, rolled, trivial["persistence"])
+        if rolled.whole < 1:
+            rows.append(row(rolled.whole, metric="share whole at the end", n=len(reach)))
+        rows += extra(rolled, trivial, row)
+        _save_curves(part, candidate, variant, past, truth, rolled, context)
+    return rows
+
+
+def horizon_rows(
+    row: Callable[..., Row],
+    system: System,
+    rolled: RolledErrors,
+    trivial: dict[str, RolledErrors],
+    oracle: RolledErrors | None,
+    frames: int,
+    with_sum: bool = False,
+) -> list[Row]:
+    """All rows of one horizon; none where nothing was compared up to it."""
+    at, where = rolled.index(frames), horizon(system, int(rolled.frames[rolled.index(frames)]))
+    if not rolled.pooled("com").counts[: at + 1].any():
+        return []
+    rows = []
+    for alignment in ALIGNMENTS:
+        errors = rolled.pooled(alignment)
+        if errors.counts[at]:
+            rows.append(row(errors.estimate(at), metric=f"RMSE {alignment}", unit="Å", **where))
+        armse = errors.estimate(at, cumulative=True)
+        rows.append(row(armse, metric=f"ARMSE {alignment}", unit="Å", **where))
+        if with_sum and alignment == "raw":
+            rows.append(row(_without_mean(armse, system), metric="ARMSE raw, sum", unit="Å", **where))
+    errors = rolled.pooled("com")
+    others = {name: trivial[name].pooled("com") for name in trivial}
+    for cumulative, metric in ((False, "RMSE com"), (True, "ARMSE com")):
+        if not cumulative and not errors.counts[at]:
+            continue
+        name, best = _best(others, at, cumulative)
+        for label, other in (("persistence", others["persistence"]), ("best trivial", best)):
+            ratio = errors.estimate(at, cumulative, relative_to=other)
+            note = f"best trivial: {name}" if label == "best trivial" else ""
+            columns = {"note": note} if note else {}
+            rows.append(row(ratio, metric=f"{metric} / {label}", **where, **columns))
+    if oracle is not None and oracle.index(frames) < oracle.reached:
+        same = oracle.pooled("com")
+        if same.counts[at] and errors.counts[at]:
+            ratio = errors.estimate(at, relative_to=same)
+            rows.append(row(ratio, metric="RMSE com / oracle", **where))
+    return rows
+
+
+def _without_mean(armse: Estimate, system: System) -> Estimate:
+    root = float(np.sqrt(len(system.numbers)))
+    bounds = [None if bound is None else bound * root for bound in (armse.low, armse.high)]
+    return Estimate(armse.value * root, bounds[0], bounds[1], armse.n)
+
+
+def _best(
+    trivial: dict[str, PooledErrors], at: int, cumulative: bool
+) -> tuple[str, PooledErrors]:
+    """The trivial predictor of least error at, or up to, a frame."""
+    values = {name: errors.rmse(cumulative)[at] for name, errors in trivial.items()}
+    name = min(values, key=lambda key: (not np.isfinite(values[key]), values[key]))
+    return name, trivial[name]
+
+
+def _crossing_rows(
+    row: Callable[..., Row], system: System, rolled: RolledErrors, still: RolledErrors
+) -> list[Row]:
+    """When RMSE com first exceeds a share of persistence's; null where it never does."""
+    errors, reference = rolled.pooled("com"), still.pooled("com")
+    if rolled.squared["com"] is still.squared["com"] or not np.isfinite(errors.rmse()).any():
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = errors.rmse() / reference.rmse()
+    rows = []
+    for share in CROSSINGS:
+        crossed = ratio > share
+        time = rolled.frames[crossed.argmax()] * system.interval_fs if crossed.any() else np.nan
+        metric = f"RMSE com exceeds {share:g} x persistence"
+        rows.append(row(time, metric=metric, unit="fs", n=len(rolled.squared["com"])))
+    return rows
+
+
+def measure_ensemble(
+    part: str,
+    candidate: Candidate,
+    past: Past,
+    truth: Truth,
+    reach: Int,
+    horizons: Sequence[int],
+    interval_fs: float,
+    samples: int,
+    context: Context,
+    *,
+    variant: Variant = "unknown",
+    note: str = "",
+) -> list[Row]:
+    """ARMSE of K samples from each start: one, the mean over them, and their mean as a predictor.
+
+    The last minimises the error and is not a physical structure.
+    """
+    system = past.system
+    if variant not in candidate.variants(system) or samples < 2:
+        return []
+    stride = stride_of(candidate, system, interval_fs)
+    trivial = trivial_errors(past, truth, reach, stride, context)
+    context.report(f"ensemble of {samples}")
+    rolled = roll_errors(
+        candidate, past, variant, truth, reach, stride, context, samples=samples
+    )
+    row = partial(row_of(part, "P1", system, candidate, variant), note=note)
+    rows = []
+    for frames in horizons:
+        at = rolled.index(frames)
+        if at >= rolled.reached:
+            continue
+        where = horizon(system, int(rolled.frames[at]))
+        others = {name: errors.pooled("com") for name, errors in trivial.items()}
+        name, best = _best(others, at, True)
+        for alignment in ("raw", "com"):
+            mean = rolled.pooled_mean(alignment).estimate(at, cumulative=True)
+            over = [rolled.pooled(alignment, k).rmse(True)[at] for k in range(samples)]
+            of_each = Estimate(float(np.mean(over)), None, None, mean.n)
+            rows += [
+                row(
+                    mean,
+                    metric=f"ARMSE {alignment}, ensemble mean of {samples}",
+                    unit="Å",
+                    **{**where, "note": "not a physical structure"},
+                ),
+                row(of_each, metric=f"ARMSE {alignment}, mean over {samples}", unit="Å", **where),
+            ]
+        ratio = rolled.pooled_mean("com").estimate(at, True, relative_to=best)
+        columns = {**where, "note": f"best trivial: {name}"}
+        metric = f"ARMSE com, ensemble mean of {samples} / best trivial"
+        rows.append(row(ratio, metric=metric, **columns))
+    curves = _curves(rolled.frames, system, {"": rolled.pooled("com")})
+    for alignment in ALIGNMENTS:
+        errors = rolled.pooled_mean(alignment)
+        curves[f"rmse_{alignment}_ensemble_mean"] = errors.rmse()
+        curves[f"armse_{alignment}_ensemble_mean"] = errors.rmse(True)
+    data = system.data
+    save_artefact(
+        context.folder, f"{part}-ensemble", system.name, candidate.name, variant, data, **curves
+    )
+    return rows
+
+
+def _curves(
+    frames: Int, system: System, errors: dict[str, PooledErrors]
+) -> dict[str, Any]:
+    curves: dict[str, Any] = {"frames": frames, "time_fs": frames * system.interval_fs}
+    for key, pooled in errors.items():
+        curves.setdefault("n_starts", pooled.counts)
+        if key:
+            curves[f"rmse_{key}"], curves[f"armse_{key}"] = pooled.rmse(), pooled.rmse(True)
+            curves[f"rmse_{key}_low"], curves[f"rmse_{key}_high"] = pooled.interval()
+    return curves
+
+
+def _save_curves(
+    part: str,
+    candidate: Candidate,
+    variant: str,
+    past: Past,
+    truth: Truth,
+    rolled: RolledErrors,
+    context: Context,
+) -> None:
+    system = past.system
+    curves = _curves(rolled.frames, system, {a: rolled.pooled(a) for a in ALIGNMENTS})
+    save_artefact(
+        context.folder, part, system.name, candidate.name, variant, system.data, **curves
+    )
+    shown = min(len(rolled.frames), SHOWN_FRAMES)
+    start = past.positions[0, -1].astype(np.float32)[None]
+    common = {
+        "numbers": system.numbers,
+        "time_fs": np.concatenate([[0.0], rolled.frames[:shown] * system.interval_fs]),
+        "bonds": system.bonds.pairs,
+        "from_part": part,
+    }
+    name = system.name
+    if np.isfinite(rolled.first[:shown]).all():
+        positions = np.concatenate([start, rolled.first[:shown]])
+        folder, model = context.folder, candidate.name
+        save_artefact(
+            folder, "trajectory", name, model, variant, system.data, positions=positions, **common
+        )
+    reference = [truth(np.array([0]), int(frame))[0] for frame in rolled.frames[:shown]]
+    if np.isfinite(reference).all():
+        positions = np.concatenate([start, np.asarray(reference, dtype=np.float32)])
+        save_artefact(
+            context.folder,
+            "trajectory",
+            name,
+            "reference",
+            "",
+            system.data,
+            positions=positions,
+            **common,
+        )
+

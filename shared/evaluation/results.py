@@ -1,0 +1,147 @@
+"""The results file: tidy rows, and the jobs that made them.
+
+A job is one measurement of one model on one system. Its rows are kept together with a fingerprint
+of all that they depend on (settings, seed, weights), so that an interrupted evaluation, started
+again, goes on where it stopped, and a number never outlives what made it.
+"""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InputError
+from shared.evaluation.statistics import Estimate
+
+__all__ = ["FORMAT", "VERSION", "Results", "Row", "read_results"]
+
+FORMAT, VERSION = "trajgen-results", 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number; the columns are described in docs/evaluation.md."""
+
+    protocol: str
+    part: str
+    data: str
+    system: str
+    model: str
+    metric: str
+    value: float | None
+    variant: str = ""
+    horizon: str = ""
+    horizon_fs: float | None = None
+    unit: str = "1"
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+    timing: bool = False
+    note: str = ""
+
+    @classmethod
+    def of(cls, estimate: Estimate, **columns: Any) -> "Row":
+        """A row with the value, interval and count of an estimate."""
+        return cls(
+            value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, **columns
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: numbers that are not finite become null."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+class Results:
+    """A results file that jobs are added to; two processes may.
+
+    Args:
+        path: the file; made at the first `put`.
+        name: of the evaluation.
+        artefacts: folder of the artefacts.
+        provenance: of the process that adds.
+
+    Raises:
+        InputError: the file is there and of another version, or no results file.
+    """
+
+    def __init__(
+        self, path: str | Path, name: str, artefacts: str | Path, provenance: Mapping[str, Any]
+    ) -> None:
+        self.path = Path(path)
+        self._head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": name,
+            "artefacts": str(artefacts),
+            "provenance": dict(provenance),
+        }
+        if self.path.exists():
+            read_results(self.path)
+
+    def known(self, job: str, fingerprint: str) -> bool:
+        """Whether a job was done with this fingerprint; what was skipped is to be tried again."""
+        record = self._content()["jobs"].get(job)
+        return (
+            record is not None
+            and record["fingerprint"] == fingerprint
+            and record["skipped"] is None
+        )
+
+    def put(self, job: str, rows: Iterable[Row], record: Mapping[str, Any]) -> None:
+        """Replace the rows of a job. The file is locked, and replaced as a whole."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            content = self._content()
+            others = [row for row in content["rows"] if row["job"] != job]
+            new = [{"job": job, **row.as_dict()} for row in rows]
+            jobs = dict(sorted({**content["jobs"], job: dict(record)}.items()))
+            text = json.dumps(
+                {**self._head, "jobs": jobs, "rows": others + new},
+                indent=1,
+                ensure_ascii=False,
+                allow_nan=False,
+            )
+            scratch = self.path.with_suffix(".tmp")
+            scratch.write_text(text + "\n", encoding="utf-8")
+            os.replace(scratch, self.path)
+
+    def rows(self, jobs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The rows of some jobs in that order; None: all, in that of the file."""
+        rows = self._content()["rows"]
+        if jobs is None:
+            return list(rows)
+        return [row for job in jobs for row in rows if row["job"] == job]
+
+    def _content(self) -> dict[str, Any]:
+        return read_results(self.path) if self.path.exists() else {"jobs": {}, "rows": []}
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """The content of a results file.
+
+    Raises:
+        InputError: not there, not JSON, no results file, or of another version.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such results file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable results file ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: not a results file of shared.evaluate; give another name")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: version {content.get('version')} of the results format, this program writes "
+            f"version {VERSION}; move the file away or give another name"
+        )
+    return content

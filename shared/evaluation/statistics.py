@@ -1,0 +1,129 @@
+"""Intervals by the bootstrap: what an average would be over other starts, replicas or frames.
+
+Percentile intervals at 95 %; the units that are independent are drawn with replacement, the same
+draws for numerator and denominator of a ratio (Efron, Ann. Statist. 7, 1 (1979)).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Estimate", "PooledErrors", "bootstrap", "resamples"]
+
+Float = npt.NDArray[np.float64]
+
+LEVEL = 0.95
+N_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def resamples(n: int, seed: int = 0) -> Float:
+    """How often each of n units is drawn, [draws, n]."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_RESAMPLES).astype(float)
+
+
+def bootstrap(units: Float, statistic: Callable[[Float], Float] | None = None) -> Estimate:
+    """A statistic of units [n, ...] and its interval.
+
+    Args:
+        units: the independent values, first axis.
+        statistic: drawn units [draws, n, ...] -> [draws]; None: the mean of [n].
+    """
+    units = np.asarray(units, dtype=np.float64)
+    n = len(units)
+    if statistic is None:
+
+        def statistic(drawn: Float) -> Float:
+            return np.asarray(drawn.mean(axis=1))
+
+    value = float(statistic(units[None])[0])
+    if n < 2:
+        return Estimate(value, None, None, n)
+    rows = np.random.default_rng(0).integers(n, size=(N_RESAMPLES, n))
+    low, high = _percentiles(statistic(units[rows]))
+    return Estimate(value, low, high, n)
+
+
+class PooledErrors:
+    """Squared errors of starts over frames, pooled inside the root.
+
+    Args:
+        squared: [S, T], Å²; NaN where there is nothing to compare with.
+
+    Attributes:
+        counts: [T], starts that count at each frame.
+    """
+
+    def __init__(self, squared: Float) -> None:
+        self._known = np.isfinite(squared)
+        self._squared = np.where(self._known, squared, 0.0)
+        self.counts = self._known.sum(axis=0)
+
+    def rmse(self, cumulative: bool = False) -> Float:
+        """RMSE at each frame [T], or ARMSE up to each; NaN where no start counts."""
+        return self._pooled(np.ones((1, len(self._squared))), cumulative)[0]
+
+    def interval(
+        self, cumulative: bool = False, relative_to: "PooledErrors | None" = None
+    ) -> tuple[Float, Float]:
+        """Lower and upper bound [T]; of the ratio to another predictor's, from the same starts."""
+        weights = resamples(len(self._squared))
+        values = self._pooled(weights, cumulative)
+        if relative_to is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values = values / relative_to._pooled(weights, cumulative)
+        known = np.isfinite(values).any(axis=0)
+        low, high = np.full((2, values.shape[1]), np.nan)
+        tail = (1 - LEVEL) / 2
+        if known.any() and len(self._squared) > 1:
+            low[known], high[known] = np.nanquantile(values[:, known], [tail, 1 - tail], axis=0)
+        return low, high
+
+    def estimate(
+        self, at: int, cumulative: bool = False, relative_to: "PooledErrors | None" = None
+    ) -> Estimate:
+        """The value at one frame, or up to it; ``n`` counts starts."""
+        here = slice(0, at + 1) if cumulative else slice(at, at + 1)
+        own = self._cut(here)
+        other = None if relative_to is None else relative_to._cut(here)
+        value = own.rmse(cumulative)[-1]
+        if other is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                value = value / other.rmse(cumulative)[-1]
+        low, high = own.interval(cumulative, other)
+        n = int(own._known.any(axis=1).sum())
+        return Estimate(float(value), _finite(low[-1]), _finite(high[-1]), n)
+
+    def _cut(self, frames: slice) -> "PooledErrors":
+        return PooledErrors(np.where(self._known, self._squared, np.nan)[:, frames])
+
+    def _pooled(self, weights: Float, cumulative: bool) -> Float:
+        sums, counts = weights @ self._squared, weights @ self._known
+        if cumulative:
+            sums, counts = np.cumsum(sums, axis=-1), np.cumsum(counts, axis=-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.sqrt(sums / counts)
+
+
+def _percentiles(values: Float) -> tuple[float | None, float | None]:
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return None, None
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

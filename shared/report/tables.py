@@ -1,0 +1,215 @@
+"""Tables of rows: systems down, models across, with intervals and n."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from shared.report.models import Key, Looks, best_trivial, family
+from shared.report.source import Row
+from shared.report.svg import short
+
+__all__ = ["cell", "cost", "long", "scrolling", "standing", "summary"]
+
+LOWER_IS_BETTER = ("RMSE", "ARMSE", "ADE", "FDE", "S2S", "S2T", "MAE", "JSD", "MSE", "VDOS")
+"""Words in the names of errors: for these a trivial predictor is a bar to get below."""
+
+
+def is_error(metric: str) -> bool:
+    """Is less better, so that comparison with a trivial predictor makes sense?"""
+    return any(word in LOWER_IS_BETTER for word in metric.split())
+
+
+def key_of(row: Row) -> Key:
+    return Key(row.model, row.variant)
+
+
+def scrolling(table: str, label: str) -> str:
+    """A table that scrolls sideways by itself; the keyboard reaches it."""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label, quote=True)}">'
+        f"{table}</div>"
+    )
+
+
+def cell(row: Row | None, mark: str = "") -> str:
+    """A figure with its interval; `mark` is a class: best or beaten."""
+    if row is None:
+        return '<td class="empty">–</td>'
+    interval = ""
+    if row.low is not None and row.high is not None:
+        interval = f'<span class="interval">{short(row.low)}–{short(row.high)}</span>'
+    note = f' title="{escape(row.note, quote=True)}"' if row.note else ""
+    star = '<span class="noted" aria-label="see notes">*</span>' if row.note else ""
+    css = f' class="{mark}"' if mark else ""
+    return f"<td{css}{note}>{short(row.value)}{star}{interval}</td>"
+
+
+def summary(rows: Sequence[Row], looks: Looks, caption: str) -> str:
+    """One metric: a line for each system and horizon, a column for each model.
+
+    The best learned model of a line is set off, and those that do not get below the best trivial
+    predictor are marked ▲.
+
+    Args:
+        rows: of one part and one metric.
+        looks: gives the order of the models.
+        caption: plain text.
+    """
+    keys = looks.sort(key_of(row) for row in rows)
+    error = bool(rows) and is_error(rows[0].metric)
+    horizons = any(row.horizon for row in rows)
+    lines: dict[tuple[str, str, str], dict[Key, Row]] = {}
+    for row in rows:
+        lines.setdefault((row.data, row.system, row.horizon), {})[key_of(row)] = row
+    many_data = len({data for data, _, _ in lines}) > 1
+    head = '<th scope="col">system</th>'
+    head += '<th scope="col">horizon</th>' if horizons else ""
+    head += "".join(
+        f'<th scope="col" class="{family(key.model)}">{_broken(str(key))}</th>' for key in keys
+    )
+    body = []
+    for (data, system, horizon), found in lines.items():
+        finite = {k: r.value for k, r in found.items() if r.value is not None}
+        values = {k: float(v) for k, v in finite.items() if math.isfinite(v)}
+        bar = best_trivial(values) if error else None
+        learned = {k: v for k, v in values.items() if family(k.model) == "learned"}
+        best = min(learned, key=lambda k: learned[k]) if error and len(learned) > 1 else None
+        name = f"{system} <small>{escape(data)}</small>" if many_data else escape(system)
+        line = [f'<th scope="row">{name}</th>']
+        if horizons:
+            line.append(f"<td>{escape(horizon)}</td>")
+        for key in keys:
+            marks = ["best"] if key == best else []
+            if bar and key in learned and learned[key] >= bar[1]:
+                marks.append("beaten")
+            line.append(cell(found.get(key), " ".join(marks)))
+        body.append(f"<tr>{''.join(line)}</tr>")
+    table = (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+    return scrolling(table, caption) + _notes(rows)
+
+
+def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:
+    """How often each learned model is below the best trivial predictor, and by how much.
+
+    Returns:
+        a table, or "" where nothing can be compared.
+    """
+    groups: dict[tuple[str, float, str], dict[str, dict[Key, float]]] = {}
+    for row in rows:
+        if is_error(row.metric) and row.value is not None and math.isfinite(row.value):
+            order = math.inf if row.horizon_fs is None else row.horizon_fs
+            group = groups.setdefault((row.metric, order, row.horizon), {})
+            group.setdefault(f"{row.data}/{row.system}", {})[key_of(row)] = row.value
+    columns: list[str] = []
+    cells: dict[Key, dict[str, str]] = {}
+    for metric, _, horizon in sorted(groups):
+        column = f"{metric}, {horizon}" if horizon else metric
+        ratios: dict[Key, list[float]] = {}
+        for values in groups[metric, _, horizon].values():
+            bar = best_trivial(values)
+            for key, value in values.items():
+                if bar and bar[1] > 0 and family(key.model) in ("learned", "ceiling"):
+                    ratios.setdefault(key, []).append(value / bar[1])
+        if not any(family(key.model) == "learned" for key in ratios):
+            continue
+        columns.append(column)
+        for key, found in ratios.items():
+            below = sum(ratio < 1 for ratio in found)
+            middle = sorted(found)[len(found) // 2]
+            sign = "●" if below == len(found) else "◐" if below else "○"
+            cells.setdefault(key, {})[column] = (
+                f'<td><span aria-hidden="true">{sign}</span> {below} of {len(found)}'
+                f'<span class="interval">median {short(middle, 2)} ×</span></td>'
+            )
+    if not columns:
+        return ""
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(key))}</th>'
+        + "".join(cells[key].get(column, '<td class="empty">–</td>') for column in columns)
+        + "</tr>"
+        for key in looks.sort(cells)
+    )
+    return scrolling(
+        f"<table><caption>{escape(caption)}</caption><thead><tr>"
+        f'<th scope="col">model</th>{head}</tr></thead><tbody>{body}</tbody></table>',
+        caption,
+    )
+
+
+def cost(rows: Sequence[Row], looks: Looks, caption: str) -> str:
+    """Models down, what they cost across."""
+    return _crossed(
+        rows,
+        caption,
+        line=lambda row: (row.system, str(key_of(row))),
+        column=lambda row: ", ".join(
+            part for part in (row.metric, row.horizon, "" if row.unit == "1" else row.unit) if part
+        ),
+        order=[str(key) for key in looks.sort(key_of(row) for row in rows)],
+    )
+
+
+def long(rows: Sequence[Row], caption: str) -> str:
+    """Every row as it is."""
+    names = ("data", "system", "model", "variant", "metric", "horizon")
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in (*names, "value", "unit", "n", "95 %")
+    )
+    body = []
+    for row in rows:
+        texts = [escape(str(getattr(row, name))) for name in names]
+        interval = "–" if row.low is None else f"{short(row.low)}–{short(row.high)}"
+        texts += [short(row.value), escape(row.unit), "–" if row.n is None else str(row.n)]
+        body.append("<tr>" + "".join(f"<td>{text}</td>" for text in [*texts, interval]) + "</tr>")
+    return scrolling(
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>",
+        caption,
+    )
+
+
+def _crossed(
+    rows: Sequence[Row],
+    caption: str,
+    line: Callable[[Row], tuple[str, str]],
+    column: Callable[[Row], str],
+    order: list[str],
+) -> str:
+    columns = list(dict.fromkeys(column(row) for row in rows))
+    found = {(line(row), column(row)): row for row in rows}
+    lines = sorted({line(row) for row in rows}, key=lambda pair: (pair[0], order.index(pair[1])))
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(model)}</th><td>{escape(system)}</td>'
+        + "".join(cell(found.get(((system, model), name))) for name in columns)
+        + "</tr>"
+        for system, model in lines
+    )
+    table = (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>"
+        f'<th scope="col">model</th><th scope="col">system</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+    return scrolling(table, caption) + _notes(rows)
+
+
+def _notes(rows: Iterable[Row]) -> str:
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            names = notes.setdefault(row.note, [])
+            name = str(key_of(row))
+            names.extend([name] if name not in names else [])
+    items = "".join(
+        f"<li>* {escape(', '.join(names))}: {escape(note)}</li>" for note, names in notes.items()
+    )
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def _broken(name: str) -> str:
+    """A name that may break after its colon and before its bracket."""
+    return escape(name).replace(":", ":<wbr>").replace(" (", " <wbr>(")
