@@ -51,6 +51,7 @@ class TrajgenCalculator(Calculator):
         self.loaded = load_potential(checkpoint, getattr(torch, dtype), checked_device(device))
         self._forces_of = forces_of(self.loaded, compiled=compiled)
         self._forces: Any = None
+        self._numbers: Any = None  # those that the forces are of
         self._device = device
 
     def calculate(
@@ -67,12 +68,12 @@ class TrajgenCalculator(Calculator):
                 "periodic boundary conditions; only molecules are supported: atoms.pbc = False"
             )
         state = PhaseState(self.atoms.numbers, self.atoms.positions[None])
-        if self._forces is None or "numbers" in system_changes:
-            self._forces = self._forces_of(state)
+        if not np.array_equal(self._numbers, state.numbers):
+            self._forces, self._numbers = self._forces_of(state), state.numbers
         positions = torch.tensor(state.positions, device=self._device)
         energy, forces = (values.detach().double().cpu() for values in self._forces(positions))
         self.results = {
             "energy": float(energy[0]),
             "free_energy": float(energy[0]),
-            "forces": np.array(forces[0]),
+            "forces": forces[0].numpy(),
         }
