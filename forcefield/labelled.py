@@ -117,9 +117,7 @@ def _extxyz(data: DataConfig, part: Part) -> list[LabelledFrames]:
     separate = bool(data.validation_files)
     paths = data.validation_files if separate and part == "validation" else data.molecules
     groups = [
-        frames
-        for path in paths
-        for frames in read_labelled(path, data.energy_key, data.forces_key)
+        frames for path in paths for frames in read_labelled(path, data.energy_key, data.forces_key)
     ]
     if separate:
         wanted = data.train if part == "train" else data.validation
@@ -331,9 +329,7 @@ def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str
     batch = Batch.from_data_list(list(graphs))
 
     def dense(values: "Tensor") -> "tuple[Tensor, Tensor]":
-        return to_dense_batch(
-            values, batch.batch, max_num_nodes=n_atoms, batch_size=len(graphs)
-        )
+        return to_dense_batch(values, batch.batch, max_num_nodes=n_atoms, batch_size=len(graphs))
 
     types, atoms = dense(batch.type)
     return {

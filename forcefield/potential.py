@@ -109,7 +109,7 @@ class Potential(nn.Module):
         self.repulsion = ShortRangeRepulsion(self.elements) if zbl else None
         width = self.backbone.channels
         if self.diffusion is not None:
-            width += self.diffusion_config.channels
+            width += self.diffusion.channels
         self.readout = Readout(width, readout_channels)
         self.readout_channels = readout_channels
         # Numbers, not buffers: they stay exact in float64 whatever the dtype of the network.

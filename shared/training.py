@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import Adam, Muon, Optimizer
+from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class OptimiserConfig:
     Args:
         learning_rate: of Adam, at its peak.
         matrix_learning_rate: of Muon, at its peak; null trains everything with Adam.
+        weight_decay: decoupled (AdamW), of matrices and larger tensors.
+        amsgrad: Adam's second moment never falls (Reddi et al., ICLR 2018).
         warmup_steps: of the cosine schedule.
         schedule: cosine, from the peak to `final_fraction` of it, after a linear warm-up; or
             plateau, which lowers the rates whenever validation stops improving.
@@ -39,6 +41,8 @@ class OptimiserConfig:
 
     learning_rate: float = 2e-3
     matrix_learning_rate: float | None = 1e-2
+    weight_decay: float = 0.0
+    amsgrad: bool = False
     schedule: Literal["cosine", "plateau"] = "cosine"
     warmup_steps: int = 100
     final_fraction: float = 0.02
@@ -49,18 +53,34 @@ class OptimiserConfig:
 
 
 def optimisers(module: nn.Module, config: OptimiserConfig) -> list[Optimizer]:
-    """Muon for the matrices of linear layers, Adam for the rest (or for all)."""
-    if config.matrix_learning_rate is None:
-        return [Adam(module.parameters(), lr=config.learning_rate)]
-    matrices = [
-        layer.weight
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear) and min(layer.weight.shape) > 2
-    ]
+    """Muon for the matrices of linear maps, Adam for the rest (or for all).
+
+    Matrices are the weights of `nn.Linear` and what lies in an `nn.ParameterList`.
+    """
+    matrices = [] if config.matrix_learning_rate is None else _matrices(module)
     chosen = {id(weight) for weight in matrices}
     rest = [weight for weight in module.parameters() if id(weight) not in chosen]
-    muon = Muon(matrices, lr=config.matrix_learning_rate, weight_decay=0.0)
-    return [muon, Adam(rest, lr=config.learning_rate)]
+    decay = config.weight_decay
+    groups = [
+        {"params": [w for w in rest if w.ndim > 1], "weight_decay": decay},
+        {"params": [w for w in rest if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    adam = AdamW(groups, lr=config.learning_rate, amsgrad=config.amsgrad)
+    if config.matrix_learning_rate is None or not matrices:
+        return [adam]
+    return [Muon(matrices, lr=config.matrix_learning_rate, weight_decay=decay), adam]
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of linear maps that have more than two rows and columns."""
+    found: list[Any] = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            found.append(layer.weight)
+        elif isinstance(layer, nn.ParameterList):
+            found.extend(layer)
+    return [weight for weight in found if weight.ndim == 2 and min(weight.shape) > 2]
 
 
 def learning_rate_factor(step: int, total: int, config: OptimiserConfig) -> float:

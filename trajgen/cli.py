@@ -12,6 +12,7 @@ __all__ = ["main"]
 # Command -> module with `main(argv) -> exit code`, and what it does.
 _COMMANDS = {
     "sample": ("trajgen.sample", "generate a trajectory from a frame"),
+    "simulate": ("forcefield.simulate", "run molecular dynamics from a frame"),
     "train": ("trajgen.train", "train a generator from a config"),
 }
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<8}{what}" for name, (_, what) in _COMMANDS.items()]
+    lines = [f"  {name:<10}{what}" for name, (_, what) in _COMMANDS.items()]
     return "\n".join(
         ["usage: trajgen COMMAND [OPTIONS]", "", *lines, "", "trajgen COMMAND --help says more."]
     )

@@ -110,9 +110,7 @@ def read_labelled(
     ]
 
 
-def read_isolated_atoms(
-    path: str | PathLike[str], energy_key: str = "energy"
-) -> dict[int, float]:
+def read_isolated_atoms(path: str | PathLike[str], energy_key: str = "energy") -> dict[int, float]:
     """Atomic number -> energy in eV, of the frames of a file that are single atoms.
 
     Raises:

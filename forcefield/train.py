@@ -1,0 +1,177 @@
+"""python -m forcefield.train --config FILE: train a potential, release the checkpoint.
+
+The loss is that of energies and forces; loss and gradients, the second derivatives included, are
+one compiled graph (`forcefield.compiled`).
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The local model.
+
+    Args:
+        name: of `forcefield.backbones.BACKBONES`.
+        options: of that backbone's own config; what is left out has its default.
+    """
+
+    name: str = "mace"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PotentialConfig:
+    """What the features become.
+
+    Args:
+        readout_channels: width of the readout's hidden layer.
+        zbl: add a short-range repulsion of the nuclei.
+        e0: energies of isolated atoms: fit (least squares), isolated (the file of 3bpa), or an
+            extended xyz file of single atoms.
+        scale: of atomic energies: global (rms force component), or element (that of each).
+    """
+
+    readout_channels: int = 64
+    zbl: bool = False
+    e0: str = "fit"
+    scale: Literal["global", "element"] = "global"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is asked of the potential. Errors count in units of the rms force component.
+
+    Args:
+        energy: weight of the energies from a training step on, as {step: weight}.
+        forces: the same of the forces.
+        per_atom: energies count per atom.
+        huber: error from which on the penalty grows linearly; null: squares.
+    """
+
+    energy: dict[int, float] = field(default_factory=lambda: {0: 1.0})
+    forces: dict[int, float] = field(default_factory=lambda: {0: 1.0})
+    per_atom: bool = True
+    huber: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("energy", "forces"):
+            if 0 not in getattr(self, name):
+                raise InputError(f"loss.{name} must say the weight from step 0 on")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run.
+
+    Args:
+        out: run folder.
+        name: of the released checkpoint.
+        steps: training steps.
+        epoch_steps: steps between validations.
+        batch_size: frames in a step, of each process.
+        validation_batch: frames evaluated at once in a validation.
+        max_minutes: stop after the validation that follows; resume goes on. Null: no limit.
+        seed: of weights and batches.
+        init: released checkpoint (name or folder) to start from; null: random weights.
+        dtype: float32 or float64.
+        compile: compile the training step; false: plain eager, with the same numbers.
+        monitor: what decides which weights are released, and the plateau schedule.
+        accelerator: cpu, gpu or auto.
+        devices: how many; several train data-parallel.
+        nodes: how many.
+        resume: go on from last.ckpt in the run folder, if there is one.
+    """
+
+    out: str = "runs/forcefield"
+    name: str = "forcefield"
+    steps: int = 20_000
+    epoch_steps: int = 500
+    batch_size: int = 5
+    validation_batch: int = 10
+    max_minutes: float | None = None
+    seed: int = 0
+    init: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    compile: bool = True
+    monitor: Literal["val_f_rmse", "val_f_mae", "val_e_rmse", "val_loss"] = "val_f_rmse"
+    accelerator: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    resume: bool = False
+
+
+def parser() -> "ArgumentParser":
+    """One option for each key of the config."""
+    from forcefield.diffusion import DiffusionConfig
+    from forcefield.labelled import DataConfig
+    from shared.config import config_parser
+    from shared.training import OptimiserConfig
+
+    sections = {
+        "data": DataConfig,
+        "backbone": BackboneConfig,
+        "diffusion": DiffusionConfig,
+        "potential": PotentialConfig,
+        "loss": LossConfig,
+        "optimiser": OptimiserConfig,
+        "run": RunConfig,
+    }
+    return config_parser("python -m forcefield.train", __doc__.split("\n\n")[0], sections)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 0 done, 2 bad input."""
+    from shared.config import parse_config
+
+    try:
+        train(parse_config(parser(), argv))
+    except InputError as error:
+        print(f"forcefield.train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(settings: Any) -> Path:
+    """Train with the sections of a config; returns the folder of the released checkpoint."""
+    import torch
+
+    from forcefield.labelled import load_labelled
+    from forcefield.training import Training, build_potential, release
+    from shared.config import store_run
+    from shared.training import make_trainer
+
+    torch.set_flush_denormal(True)
+    run = settings.run
+    frames = load_labelled(settings.data, "train")
+    held_out = load_labelled(settings.data, "validation")
+    module = Training(build_potential(settings, frames), frames, held_out, settings)
+    out = Path(run.out)
+    trainer = make_trainer(
+        out,
+        epochs=-(-run.steps // run.epoch_steps),
+        monitor=run.monitor,
+        ema_decay=settings.optimiser.ema_decay,
+        accelerator=run.accelerator,
+        devices=run.devices,
+        nodes=run.nodes,
+        progress=sys.stderr.isatty(),
+    )
+    if trainer.is_global_zero:
+        store_run(out, settings, seed=run.seed, data=sorted({f.path for f in frames}))
+    last = out / "last.ckpt"
+    resume = str(last) if run.resume and last.exists() else None
+    trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
+    return release(module, settings, out) if trainer.is_global_zero else out / run.name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,377 @@
+"""The Lightning module of the force field: loss, compiled steps, validation, release."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from forcefield.compiled import compile_training_step, evaluator
+from forcefield.labelled import FrameBatches, as_graphs, dense_batch, type_indices
+from forcefield.load import load_potential
+from forcefield.potential import Potential, energy_and_forces
+from shared.checkpoint import CheckpointConfig, save
+from shared.data.extxyz import LabelledFrames, read_isolated_atoms
+from shared.errors import InputError
+from shared.layers.tensor import building_in
+from shared.training import optimisers, schedulers
+
+__all__ = ["Training", "build_potential", "isolated_energies", "release"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_MEV = 1000.0  # meV per eV
+
+
+# -- the model ----------------------------------------------------------------------------------
+
+
+def isolated_energies(
+    source: str, frames: Sequence[LabelledFrames], elements: Sequence[int]
+) -> list[float]:
+    """E0 of each element, eV.
+
+    Args:
+        source: fit (least squares over the total energies; of least norm where the compositions
+            leave them undetermined), isolated (the file of the data set 3bpa), or a file.
+        frames: to train on.
+        elements: atomic numbers.
+
+    Raises:
+        InputError: a file that is missing or bad, or has no energy for an element.
+    """
+    if source == "fit":
+        counts = np.array([[(f.numbers == z).sum() for z in elements] for f in frames], dtype=float)
+        means = np.array([f.energies.mean() for f in frames])
+        weights = np.sqrt([len(f) for f in frames])
+        solution = np.linalg.lstsq(counts * weights[:, None], means * weights, rcond=None)[0]
+        return [float(x) for x in solution]
+    if source == "isolated":
+        from shared.data.three_bpa import find_3bpa
+
+        source = str(find_3bpa("iso_atoms"))
+    known = read_isolated_atoms(source)
+    if missing := [chemical_symbols[z] for z in elements if z not in known]:
+        raise InputError(
+            f"{source}: no E0 for {', '.join(missing)}; it has "
+            f"{', '.join(chemical_symbols[z] for z in known)}; add it, or set potential.e0: fit"
+        )
+    return [known[z] for z in elements]
+
+
+def force_scales(
+    frames: Sequence[LabelledFrames], elements: Sequence[int], per_element: bool
+) -> list[float]:
+    """σ of each element, eV: the rms force component of its atoms, or of all atoms, times 1 Å."""
+
+    def rms(chosen: Sequence[int]) -> float:
+        parts = [f.forces[:, np.isin(f.numbers, chosen)].ravel() for f in frames]
+        return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+
+    if per_element:
+        return [rms([z]) for z in elements]
+    return [rms(elements)] * len(elements)
+
+
+def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potential:
+    """A new model for the training frames, or the one that `run.init` names, ready to be trained.
+
+    Constants are measured on the frames; an initial model keeps its scales and its elements.
+
+    Raises:
+        InputError: as `Potential` and `isolated_energies`; an initial model of another make, or
+            one that does not know an element.
+    """
+    run, chosen = settings.run, settings.potential
+    dtype = _DTYPES[run.dtype]
+    present = sorted({int(z) for f in frames for z in f.numbers})
+    init = None if run.init is None else load_potential(run.init, dtype)
+    elements = present if init is None else init.elements
+    for f in frames:
+        type_indices(f.numbers, elements, str(f.path))
+    model = {
+        "elements": elements,
+        "backbone": settings.backbone.name,
+        "backbone_config": settings.backbone.options,
+        "diffusion": asdict(settings.diffusion),
+        "zbl": chosen.zbl,
+        "readout_channels": chosen.readout_channels,
+    }
+    known = [] if init is None else [z for z in elements if z not in present]
+    e0 = dict(zip(present, isolated_energies(chosen.e0, frames, present), strict=True))
+    e0 |= {z: init.e0[z] for z in known if init is not None}
+    atoms = sum(len(f) * len(f.numbers) for f in frames)
+    left = sum(f.energies.sum() - len(f) * sum(e0[int(z)] for z in f.numbers) for f in frames)
+    constants: dict[str, Any] = {
+        "e0": [e0[z] for z in elements],
+        "scale": force_scales(frames, present, chosen.scale == "element"),
+        "shift": [float(left / atoms)] * len(elements),
+    }
+    if init is not None:
+        constants["scale"] = init.potential.scale
+    torch.manual_seed(run.seed)
+    with building_in(dtype):
+        potential = Potential(**model, **constants)
+    if init is not None:
+        ours, theirs = potential.description()[0], init.potential.description()[0]
+        if differ := [name for name in ours if ours[name] != theirs[name]]:
+            raise InputError(
+                f"run.init: checkpoint {init.config.name} has {differ[0]} {theirs[differ[0]]}, "
+                f"the config {ours[differ[0]]}"
+            )
+        potential.load_state_dict(init.potential.state_dict())
+    return potential.train()
+
+
+# -- the loss -----------------------------------------------------------------------------------
+
+
+def make_loss(settings: Any, unit: float) -> Callable[..., tuple[Tensor, ...]]:
+    """w_E ⟨ρ(ΔE/n)⟩ + w_F ⟨⟨ρ(ΔF)⟩⟩ of a batch, both errors in units of the rms force component.
+
+    ρ is the square, or Huber's function: the square up to δ, linear beyond. n is the number of
+    atoms, or 1. Forces are averaged over the components of each molecule, then over molecules.
+
+    Args:
+        settings: the sections of the config.
+        unit: rms force component of the training data, eV/Å.
+
+    Returns:
+        (energy, types, positions, atoms, energies, forces, w_E, w_F) -> the loss, and mean squares
+        of ΔE/n and ΔF, eV² and (eV/Å)².
+    """
+    loss = settings.loss
+
+    def penalty(error: Tensor) -> Tensor:
+        if loss.huber is None:
+            return error.square()
+        size = error.abs()
+        linear = loss.huber * (2.0 * size - loss.huber)
+        return torch.where(size < loss.huber, error.square(), linear)
+
+    def batch_loss(
+        energy: Any,
+        types: Tensor,
+        positions: Tensor,
+        atoms: Tensor,
+        energies: Tensor,
+        forces: Tensor,
+        energy_weight: Tensor,
+        forces_weight: Tensor,
+    ) -> tuple[Tensor, ...]:
+        predicted, slopes = energy_and_forces(energy, types, positions, atoms, create_graph=True)
+        count = atoms.sum(-1).to(positions.dtype)
+        off = (predicted - energies).to(positions.dtype)
+        if loss.per_atom:
+            off = off / count
+        wrong = torch.where(atoms[..., None], slopes - forces, 0.0)
+
+        def mean(values: Tensor) -> Tensor:
+            return (values.sum((-2, -1)) / (3.0 * count)).mean()
+
+        total = energy_weight * penalty(off / unit).mean() + forces_weight * mean(
+            penalty(wrong / unit)
+        )
+        return total, off.square().mean(), mean(wrong.square())
+
+    return batch_loss
+
+
+def scheduled(weights: Mapping[int, float], step: int) -> float:
+    """The value from a training step on, of {step: value}."""
+    return weights[max(first for first in weights if first <= step)]
+
+
+# -- training -----------------------------------------------------------------------------------
+
+
+class Training(L.LightningModule):
+    """One optimisation step per batch, by hand: loss and gradients come out of one graph.
+
+    What a step sees depends on the seed, the step and the process alone, so that a resumed
+    training repeats the uninterrupted one.
+
+    Args:
+        potential: what is trained.
+        frames: to train on.
+        validation: to validate on.
+        settings: the sections of the config.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        frames: Sequence[LabelledFrames],
+        validation: Sequence[LabelledFrames],
+        settings: Any,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.potential, self.frames, self.settings = potential, list(frames), settings
+        self.validation = list(validation)
+        run = settings.run
+        self.dtype_ = _DTYPES[run.dtype]
+        self.n_atoms = max(len(f.numbers) for f in [*frames, *validation])
+        elements, e0 = potential.elements, potential.e0
+        self.batches = FrameBatches(
+            as_graphs(frames, elements, e0), run.batch_size, self.n_atoms, self.dtype_, run.seed
+        )
+        self._held_out = [as_graphs([f], elements, e0) for f in validation]
+        unit = force_scales(frames, elements, per_element=False)[0]
+        # In a tuple, so that the weights they close over are not stored twice.
+        self._compiled = (
+            compile_training_step(potential, make_loss(settings, unit), compiled=run.compile),
+            evaluator(potential, compiled=run.compile),
+        )
+        self._unit = unit
+        self._validated: list[dict[str, float]] = []
+        self._started = time.monotonic()
+
+    def configure_optimizers(self) -> Any:
+        run, config = self.settings.run, self.settings.optimiser
+        chosen = optimisers(self.potential, config)
+        return chosen, schedulers(chosen, config, run.steps)
+
+    def train_dataloader(self) -> Any:
+        """Items are steps of the epoch. What a step sees is drawn in `training_step`: when a
+        training is resumed, Lightning does not tell a sampler which epoch it is in."""
+        steps: Any = range(self.settings.run.epoch_steps)
+        return DataLoader(steps, batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        """Items are indices of molecules."""
+        return DataLoader(range(len(self.validation)), batch_size=None)  # type: ignore[arg-type]
+
+    def on_fit_start(self) -> None:
+        self._started = time.monotonic()
+
+    def training_step(self, item: int, batch_idx: int) -> None:
+        run, config, loss = self.settings.run, self.settings.optimiser, self.settings.loss
+        step = self.current_epoch * run.epoch_steps + batch_idx
+        world = self.trainer.world_size
+        batch = self.batches[step * world + self.global_rank]
+        weights = [scheduled(w, step) for w in (loss.energy, loss.forces)]
+        inputs = [value.to(self.device) for value in batch.values()]
+        inputs += [torch.tensor(w, dtype=self.dtype_, device=self.device) for w in weights]
+        values, gradients = self._compiled[0](*inputs)
+        if not bool(torch.isfinite(values[0])):
+            raise InputError(
+                f"the loss is not finite at step {step}; lower optimiser.learning_rate or check "
+                "the data"
+            )
+        for parameter, gradient in zip(self.potential.parameters(), gradients, strict=True):
+            if world > 1:
+                torch.distributed.all_reduce(gradient)
+                gradient /= world
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.potential.parameters(), config.clip_norm)
+        for optimiser in _as_list(self.optimizers()):
+            optimiser.step()
+        if config.schedule == "cosine":
+            for scheduler in _as_list(self.lr_schedulers()):
+                scheduler.step()
+        self.log("train_loss", values[0], prog_bar=True)
+        self.log("train_f_rmse", _MEV * values[2].sqrt())
+        self.log("train_gradient_norm", norm)
+
+    # -- validation -----------------------------------------------------------------------------
+
+    def validation_step(self, index: int, batch_idx: int) -> None:
+        """Errors of one molecule, with the averaged weights."""
+        graphs, molecule = self._held_out[index], self.validation[index]
+        size = min(self.settings.run.validation_batch, len(graphs))
+        off, wrong = [], []
+        for first in range(0, len(graphs), size):
+            real = len(graphs[first : first + size])
+            rows = [min(first + k, len(graphs) - 1) for k in range(size)]
+            batch = dense_batch([graphs[k] for k in rows], self.n_atoms, self.dtype_)
+            batch = {name: value.to(self.device) for name, value in batch.items()}
+            energies, forces = self._compiled[1](batch["types"], batch["positions"], batch["atoms"])
+            off.append((energies - batch["energies"])[:real])
+            wrong.append((forces - batch["forces"])[:real][batch["atoms"][:real]].double())
+        e, f = torch.cat(off), torch.cat(wrong)
+        errors = {
+            "e_mae": _MEV * float(e.abs().mean()),
+            "e_rmse": _MEV * float(e.square().mean().sqrt()),
+            "f_mae": _MEV * float(f.abs().mean()),
+            "f_rmse": _MEV * float(f.square().mean().sqrt()),
+        }
+        loss = self.settings.loss
+        step = (self.current_epoch + 1) * self.settings.run.epoch_steps - 1
+        per = len(molecule.numbers) if loss.per_atom else 1
+        errors["loss"] = (
+            scheduled(loss.energy, step) * (errors["e_rmse"] / _MEV / per / self._unit) ** 2
+            + scheduled(loss.forces, step) * (errors["f_rmse"] / _MEV / self._unit) ** 2
+        )
+        self._validated.append(errors)
+        for name, value in errors.items():
+            self.log(f"val_{name}", value, batch_size=1, prog_bar=name == "f_rmse")
+        if len(self.validation) > 1:
+            self.log(f"val_f_mae_{molecule.name}", errors["f_mae"], batch_size=1)
+
+    def on_validation_epoch_end(self) -> None:
+        run = self.settings.run
+        mean = {
+            name: sum(errors[name] for errors in self._validated) / len(self._validated)
+            for name in self._validated[0]
+        }
+        self._validated.clear()
+        minutes = (time.monotonic() - self._started) / 60
+        if self.trainer.is_global_zero:
+            step = (self.current_epoch + 1) * run.epoch_steps
+            print(
+                f"step {step}/{run.steps}  {minutes:.1f} min  validation: "
+                f"F RMSE {mean['f_rmse']:.2f} MAE {mean['f_mae']:.2f} meV/Å, "
+                f"E RMSE {mean['e_rmse']:.2f} MAE {mean['e_mae']:.2f} meV",
+                file=sys.stderr,
+                flush=True,
+            )
+        if self.settings.optimiser.schedule == "plateau":
+            for scheduler in _as_list(self.lr_schedulers()):
+                scheduler.step(mean[run.monitor.removeprefix("val_")])
+        over = run.max_minutes is not None and minutes > run.max_minutes
+        if self.trainer.strategy.reduce_boolean_decision(over, all=False):
+            self.trainer.should_stop = True
+
+
+def _as_list(value: Any) -> list[Any]:
+    """What Lightning gives bare where there is only one."""
+    return value if isinstance(value, list) else [value]
+
+
+def release(module: Training, settings: Any, out: Path) -> Path:
+    """Write the averaged weights of the best epoch as a checkpoint that can be shipped."""
+    from shared.provenance import provenance
+
+    state = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)
+    weights = {
+        name.removeprefix("potential."): value.contiguous()
+        for name, value in state["state_dict"].items()
+        if name.startswith("potential.")
+    }
+    model, normalisation = module.potential.description()
+    data = settings.data
+    paths = sorted({frames.path for frames in [*module.frames, *module.validation]})
+    counts = {f.name: {"train": len(f), "atoms": len(f.numbers)} for f in module.frames}
+    trained_on = {"source": data.source, "molecules": counts, "dtype": settings.run.dtype}
+    config = CheckpointConfig(
+        head="forcefield",
+        name=settings.run.name,
+        kind="potential",
+        model=model,
+        elements=model["elements"],
+        normalisation=normalisation,
+        temperature_K={"3bpa": 300.0}.get(data.source, 500.0 if "md17" in data.source else None),
+        temperature_convention="3N" if "md17" in data.source else "3N-3",
+        provenance={"data": trained_on, **provenance(paths)},
+    )
+    folder = out / settings.run.name
+    save(folder, weights, config, card=f"# {settings.run.name}\n", overwrite=True)
+    return folder

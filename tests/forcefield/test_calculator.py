@@ -1,0 +1,96 @@
+"""The ASE calculator: energies and forces, and what ASE does with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+from ase.vibrations import Vibrations
+
+from forcefield.calculator import TrajgenCalculator
+from shared.errors import InputError
+from tests.forcefield.tiny import E0, save_tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny", scale=0.3))
+
+
+@pytest.fixture
+def calculator(folder: str) -> TrajgenCalculator:
+    return TrajgenCalculator(checkpoint=folder, dtype="float64")
+
+
+def test_energy_and_forces(calculator: TrajgenCalculator) -> None:
+    atoms = molecule("H2O")
+    atoms.calc = calculator
+    assert atoms.get_potential_energy() == pytest.approx(2 * E0[0] + E0[2], abs=5)
+    assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
+    forces = atoms.get_forces()
+    assert forces.shape == (3, 3)
+    energies = []
+    for step in (1e-4, -2e-4):
+        atoms.positions[1, 0] += step
+        energies.append(atoms.get_potential_energy())
+    assert (energies[1] - energies[0]) / 2e-4 == pytest.approx(forces[1, 0], abs=1e-6)
+
+
+def test_another_molecule(calculator: TrajgenCalculator) -> None:
+    """The same calculator serves molecules of any size, one after the other."""
+    values = []
+    for name in ("H2O", "CH3CH2OH", "H2O"):
+        atoms = molecule(name)
+        atoms.calc = calculator
+        values.append(atoms.get_potential_energy())
+    assert values[0] == values[2] != values[1]
+
+
+def test_precision(folder: str) -> None:
+    energies = []
+    for dtype in ("float32", "float64"):
+        atoms = molecule("CH3CH2OH")
+        atoms.calc = TrajgenCalculator(folder, dtype=dtype)
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=1e-4)
+    assert energies[0] != energies[1]
+
+
+def test_optimiser_and_vibrations(calculator: TrajgenCalculator, tmp_path: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = calculator
+    before = atoms.get_potential_energy()
+    BFGS(atoms, logfile=None).run(fmax=1e-3, steps=20)
+    assert atoms.get_potential_energy() < before
+    vibrations = Vibrations(atoms, name=str(tmp_path / "vib"))
+    vibrations.run()
+    assert len(vibrations.get_energies()) == 9
+
+
+def test_dynamics_conserve_energy(calculator: TrajgenCalculator) -> None:
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = calculator
+    atoms.set_momenta(0.15 * np.random.default_rng(0).standard_normal((9, 3)))
+    before, kinetic = atoms.get_total_energy(), atoms.get_kinetic_energy()
+    VelocityVerlet(atoms, timestep=0.25 * units.fs).run(80)
+    assert abs(atoms.get_kinetic_energy() - kinetic) > 1e-3
+    assert atoms.get_total_energy() == pytest.approx(before, abs=1e-4)
+
+
+def test_bad_input(calculator: TrajgenCalculator, folder: str) -> None:
+    with pytest.raises(InputError, match="no checkpoint nowhere"):
+        TrajgenCalculator("nowhere")
+    with pytest.raises(InputError, match="dtype 'float16' is not known"):
+        TrajgenCalculator(folder, dtype="float16")
+    with pytest.raises(InputError, match="choose cpu or cuda"):
+        TrajgenCalculator(folder, device="tpu")
+    calculator.get_potential_energy(molecule("H2O"))
+    for _ in range(2):
+        with pytest.raises(InputError, match="does not know the element N; it knows H, C, O"):
+            calculator.get_potential_energy(molecule("NH3"))
+    with pytest.raises(InputError, match="only molecules are supported"):
+        calculator.get_potential_energy(molecule("H2O", vacuum=5, pbc=True))

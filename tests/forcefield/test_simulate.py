@@ -1,0 +1,488 @@
+"""A frame in, molecular dynamics out: what is written, resuming, interruptions, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import mdtraj
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from forcefield import propagator
+from forcefield.energies import COLUMNS, EnergyLog, read_energies
+from forcefield.simulate import ENSEMBLES, main, simulate
+from shared import writers
+from shared.errors import InputError
+from shared.io import read_frames
+from shared.kinetics import temperature
+from shared.record import RunRecord
+from shared.units import masses
+from tests.forcefield.tiny import E0, save_tiny
+
+ROOT = Path(__file__).parents[2]
+ETHANOL = molecule("CH3CH2OH")
+
+pytestmark = pytest.mark.filterwarnings("ignore:top= kwargs")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture
+def ethanol(tmp_path: Path) -> Path:
+    path = tmp_path / "ethanol.xyz"
+    ETHANOL.write(path, format="xyz")
+    return path
+
+
+@pytest.fixture
+def run(
+    tiny: Path, ethanol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """The command line in an empty folder; five frames of two steps unless said."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def call(*options: str, source: Path = ethanol, checkpoint: Path = tiny) -> int:
+        given = ["--from", str(source), "--checkpoint", str(checkpoint)]
+        for name, value in (("--length-ps", "0.005"), ("--interval-fs", "1")):
+            given += [] if name in options else [name, value]
+        return main([*given, *options])
+
+    return call
+
+
+def contents(name: str = "ethanol") -> dict[str, bytes]:
+    """Trajectories and energies in the current folder."""
+    return {p.name: p.read_bytes() for p in Path().glob(f"{name}*") if p.suffix in (".dcd", ".csv")}
+
+
+def sidecar(name: str = "ethanol") -> dict[str, Any]:
+    return json.loads(Path(f"{name}.json").read_text())
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+def test_default_output(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    trajectory = mdtraj.load("ethanol.dcd", top="ethanol.pdb")
+    assert (trajectory.n_frames, trajectory.n_atoms, trajectory.topology.n_bonds) == (5, 9, 8)
+    said = sidecar()
+    assert said["status"] == "done"
+    assert said["program"] == "forcefield.simulate"
+    assert (said["checkpoint"], said["molecule"]) == ("tiny", "C2H6O")
+    assert (said["timestep_fs"], said["frame_interval_fs"]) == (0.5, 1.0)
+    assert said["ensemble"] == "bussi at 10 K, 500 fs"
+    assert said["start_velocities"] == "Maxwell-Boltzmann at 10 K"
+    assert said["stability"]["n_whole"] == 1
+    assert said["stability"]["criterion"].endswith("checked at every frame")
+    said = capsys.readouterr()
+    assert "stability: 1 of 1 whole" in said.out
+    assert "wrote ethanol.dcd, ethanol.pdb, ethanol.json, ethanol.csv" in said.out
+    assert said.err.startswith("C2H6O, checkpoint tiny, bussi at 10 K, 500 fs, time step 0.5 fs")
+
+
+def test_energies(run: Callable[..., int]) -> None:
+    options = ["--ensemble", "nve", "--replicas", "2", "--format", "extxyz", "--dtype", "float64"]
+    assert run(*options, "--plot") == 0
+    assert Path("ethanol.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    table = read_energies("ethanol.csv")
+    assert table["time_ps"].shape == (5, 2)
+    np.testing.assert_allclose(table["time_ps"][:, 0], 1e-3 * np.arange(1, 6))
+    np.testing.assert_array_equal(table["replica"][0], [0, 1])
+    isolated = 2 * E0[1] + E0[2] + 6 * E0[0]
+    assert table["potential_eV"][0, 0] == pytest.approx(isolated, abs=1)
+    total = table["potential_eV"] + table["kinetic_eV"]
+    np.testing.assert_allclose(table["conserved_eV"], total, atol=2e-8)
+    assert np.ptp(table["conserved_eV"], axis=0).max() < 1e-5
+    for replica in range(2):
+        frames = read_frames(f"ethanol_r00{replica}.extxyz")
+        kelvin = temperature(frames.velocities, masses(frames.numbers))
+        np.testing.assert_allclose(table["temperature_K"][:, replica], kelvin, rtol=1e-4)
+    assert Path("ethanol.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_ensembles(run: Callable[..., int], ensemble: str) -> None:
+    assert run("--ensemble", ensemble, "--format", "extxyz") == 0
+    said, frames = sidecar(), read_frames("ethanol.extxyz")
+    assert (frames.thermostat is not None) == (ensemble in ("nose-hoover", "md17"))
+    kelvin = 500 if ensemble == "md17" else 10
+    assert said["start_velocities"] == f"Maxwell-Boltzmann at {kelvin} K"
+    if ensemble == "md17":
+        assert said["ensemble"] == "nose-hoover at 500 K, 1700 1/cm"
+        assert said["stability"]["degrees_of_freedom"] == 27
+
+
+def test_temperature_and_its_convention(run: Callable[..., int], tmp_path: Path) -> None:
+    """The checkpoint's counts; without one it is 300 K, and Langevin dynamics has all 3N."""
+    folder = save_tiny(tmp_path / "3N-6", temperature_convention="3N-6", temperature_K=None)
+    assert run(checkpoint=folder) == 0
+    assert sidecar()["ensemble"].startswith("bussi at 300 K")
+    assert sidecar()["stability"]["degrees_of_freedom"] == 21
+    assert run("--ensemble", "langevin", "--out", "other", checkpoint=folder) == 0
+    assert sidecar("other")["stability"]["degrees_of_freedom"] == 27
+
+
+def test_defaults_of_the_checkpoint(run: Callable[..., int], tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "own", defaults={"timestep_fs": 0.25, "ensemble": "md17"})
+    assert run(checkpoint=folder) == 0
+    assert sidecar()["timestep_fs"] == 0.25
+    assert sidecar()["ensemble"] == "nose-hoover at 500 K, 1700 1/cm"
+
+
+def test_function(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    done = simulate(ethanol, checkpoint=str(tiny), length_ps=0.01, out=tmp_path / "traj")
+    assert done.trajectories == [tmp_path / "traj.dcd"]
+    assert done.others == [tmp_path / "traj.csv"]
+    assert done.survived
+    assert mdtraj.load(done.trajectories[0], top=done.topology).n_frames == 2
+
+
+def test_long_runs_are_compiled(run: Callable[..., int], monkeypatch, capsys) -> None:
+    from forcefield import simulate as module
+
+    traced = partial(propagator.compile_energy_forces, compiled=False)
+    monkeypatch.setattr(propagator, "compile_energy_forces", traced)
+    monkeypatch.setattr(module, "_COMPILE_ABOVE", 5)
+    assert run() == 0
+    assert "compiling the force field" in capsys.readouterr().err
+    assert run("--length-ps", "0.006", "--resume") == 0
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+def history(path: Path, **arrays: np.ndarray) -> Path:
+    """Three frames 0.5 fs apart."""
+    velocity = 1e-3 * np.random.default_rng(0).standard_normal((9, 3))
+    frames = []
+    for t in (-1.0, -0.5, 0.0):
+        frames.append(ETHANOL.copy())
+        frames[-1].positions += velocity * t
+        for name, values in arrays.items():
+            frames[-1].set_array(name, values)
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def test_velocities_of_a_pair_of_frames(run: Callable[..., int], tmp_path: Path) -> None:
+    """(x_t − x_{t−1})/δ + ½ δ F/m, by the force field or by the forces of the file."""
+    options = ["--history-interval-fs", "0.5", "--ensemble", "nve"]
+    assert run(*options, source=history(tmp_path / "h.xyz")) == 0
+    assert sidecar("h")["start_velocities"] == "a pair of frames and the forces of the force field"
+    labelled = history(tmp_path / "f.xyz", forces=np.zeros((9, 3)))
+    assert run(*options, source=labelled) == 0
+    assert sidecar("f")["start_velocities"] == "a pair of frames and the forces of the file"
+
+
+def test_velocities_of_the_file(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    velocities = 1e-3 * np.random.default_rng(0).standard_normal((9, 3))
+    source = history(tmp_path / "v.xyz", velocities=velocities)
+    assert run("--ensemble", "nve", "--temperature", "20", "--replicas", "2", source=source) == 0
+    said = capsys.readouterr().err
+    assert "the file gives velocities; the temperature is not used" in said
+    assert "so all replicas are the same" in said
+    assert sidecar("v")["start_velocities"] == "the file"
+    assert run("--ensemble", "langevin", "--replicas", "2", "--overwrite", source=source) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+# ---- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nose-hoover-chain", "langevin"])
+def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, ensemble: str) -> None:
+    """Interrupted by Ctrl-C and resumed, or extended when done: nothing differs."""
+    options = ["--replicas", "2", "--plot", "--ensemble", ensemble]
+    assert run(*options, "--out", "whole") == 0
+    observe = RunRecord.observe
+
+    def interrupted(self: RunRecord, state: Any) -> None:
+        if state.time_fs > 2.6:
+            raise KeyboardInterrupt
+        observe(self, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "observe", interrupted)
+        assert run(*options, "--out", "cut") == 1
+    assert sidecar("cut")["status"] == "interrupted"
+    assert sidecar("cut")["n_frames"] == 2
+    assert run(*options, "--out", "cut", "--resume") == 0
+    assert run(*options, "--out", "longer", "--length-ps", "0.003") == 0
+    assert run(*options, "--out", "longer", "--resume") == 0
+    for name in ("cut", "longer"):
+        for ending in ("_r000.dcd", "_r001.dcd", ".csv", ".png"):
+            assert Path(name + ending).read_bytes() == Path("whole" + ending).read_bytes(), ending
+        assert sidecar(name)["stability"] == sidecar("whole")["stability"]
+
+
+def test_killed_and_resumed(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    """kill -9 leaves energies for every frame that it leaves, and the run goes on from there."""
+    options = ["--ensemble", "langevin", "--temperature", "1", "--length-ps", "1"]
+    options += ["--interval-fs", "0.5"]
+    done = {"cwd": tmp_path, "env": environment()}
+    with subprocess.Popen(
+        command(tiny, ethanol, *options), stderr=subprocess.DEVNULL, **done
+    ) as process:
+        while not (
+            (tmp_path / "ethanol.json").exists() and sidecar(tmp_path / "ethanol")["n_frames"]
+        ):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    n_frames = sidecar(tmp_path / "ethanol")["n_frames"]
+    assert len(read_energies(tmp_path / "ethanol.csv")["time_ps"]) >= n_frames
+    longer = [*options[:-3], str((n_frames + 20) * 0.0005), *options[-2:], "--resume"]
+    subprocess.run(command(tiny, ethanol, *longer), check=True, **done)
+    assert sidecar(tmp_path / "ethanol")["n_frames"] == n_frames + 20
+    times = read_energies(tmp_path / "ethanol.csv")["time_ps"][:, 0]
+    np.testing.assert_allclose(times, 0.0005 * np.arange(1, n_frames + 21), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--seed", "1"], "cannot resume with seed 1: the run has 0"),
+        (["--timestep-fs", "0.25"], "cannot resume with timestep fs 0.25: the run has 0.5"),
+        (["--ensemble", "nve"], "cannot resume with ensemble nve: the run has bussi at 10 K"),
+        (["--dtype", "float64"], "cannot resume with dtype float64: the run has float32"),
+        (["--length-ps", "0.002"], "0.005 ps are there already"),
+        (["--out", "other"], "no run to resume"),
+        (["--overwrite"], "either resumed or overwritten"),
+    ],
+)
+def test_resuming_something_else(run: Callable[..., int], capsys, options, says) -> None:
+    assert run() == 0
+    before = contents()
+    capsys.readouterr()
+    assert run("--resume", *options) == 2
+    check_one_line(capsys.readouterr().err, says)
+    assert contents() == before
+
+
+def test_resuming_with_another_checkpoint_or_molecule(
+    run: Callable[..., int], capsys, tmp_path: Path
+) -> None:
+    assert run() == 0
+    capsys.readouterr()
+    assert run("--resume", checkpoint=save_tiny(tmp_path / "tiny", seed=1)) == 2
+    check_one_line(capsys.readouterr().err, "cannot resume with checkpoint sha256")
+    water = tmp_path / "water.xyz"
+    molecule("H2O").write(water)
+    assert run("--resume", "--out", "ethanol", source=water) == 2
+    check_one_line(capsys.readouterr().err, "cannot resume with molecule H2O")
+
+
+def test_lost_energies(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    with pytest.raises(InputError, match="no such file"):
+        EnergyLog(path, 1, 2).begin()
+    path.write_text("header\nrow\nhalf a r")
+    with pytest.raises(InputError, match="has lost rows"):
+        EnergyLog(path, 1, 2).begin()
+    EnergyLog(path, 1, 1).begin()
+    assert path.read_text() == "header\nrow\n"
+
+
+# ---- interruptions -------------------------------------------------------------------------------
+
+
+def command(checkpoint: str | Path, source: Path, *options: str) -> list[str]:
+    given = ["--from", str(source), "--checkpoint", str(checkpoint), *options]
+    return [sys.executable, "-m", "forcefield.simulate", *given]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def test_ctrl_c(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tiny, ethanol, "--ensemble", "langevin", "--temperature", "1", "--length-ps", "1"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    energies = tmp_path / "ethanol.csv"
+    while not (energies.exists() and energies.read_text().count("\n") > 5):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("forcefield.simulate: interrupted; what was written is")
+    assert "Traceback" not in said
+    said = sidecar(tmp_path / "ethanol")
+    assert said["status"] == "interrupted"
+    trajectory = mdtraj.load(tmp_path / "ethanol.dcd", top=tmp_path / "ethanol.pdb")
+    assert trajectory.n_frames == said["n_frames"]
+
+
+def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
+    """The energies do not fit any more."""
+    append = EnergyLog.append
+
+    def full(self: EnergyLog, time_fs: float, observables: Any) -> None:
+        if time_fs > 3.5:
+            raise OSError(28, "No space left on device")
+        append(self, time_fs, observables)
+
+    monkeypatch.setattr(EnergyLog, "append", full)
+    assert run() == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "No space left" in said[-1]
+    assert "--resume goes on" in said[-1]
+    assert sidecar()["n_frames"] == 3
+    monkeypatch.undo()
+
+
+def test_a_time_step_that_makes_it_explode(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    """It stops, says at which step, and keeps what was before."""
+    folder = save_tiny(tmp_path / "stiff", scale=300.0)
+    options = ["--ensemble", "nve", "--timestep-fs", "2", "--interval-fs", "2"]
+    assert run(*options, "--length-ps", "0.2", checkpoint=folder) == 1
+    said = capsys.readouterr()
+    assert "replica 0 stopped at step" in said.err
+    assert said.err.splitlines()[-1] == "forcefield.simulate: no replica is whole, stopped"
+    assert "0 of 1 whole" in said.out
+    n_frames = sidecar()["n_frames"]
+    assert mdtraj.load("ethanol.dcd", top="ethanol.pdb").n_frames == n_frames < 100
+    assert len(read_energies("ethanol.csv")["time_ps"]) == n_frames
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def check_one_line(said: str, expected: str) -> None:
+    lines = said.splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("forcefield.simulate: ")
+    assert expected in lines[0]
+
+
+BAD_FILES = {
+    "empty": ("", "empty"),
+    "close": ("2\n\nH 0 0 0\nH 0 0 0.3\n", "less than 0.4 Å"),
+    "periodic": (
+        '2\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T T"\nH 0 0 0\nH 0 0 0.8\n',
+        "only molecules are supported",
+    ),
+    "element": ("2\n\nH 0 0 0\nF 0 0 0.9\n", "does not know the element F; it knows H, C, O"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files(run: Callable[..., int], tmp_path: Path, capsys, kind: str) -> None:
+    text, says = BAD_FILES[kind]
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    assert run(source=path) == 2
+    check_one_line(capsys.readouterr().err, says)
+    assert list(Path().iterdir()) == []
+
+
+BAD_OPTIONS = {
+    "interval": (["--interval-fs", "0.7"], "must be a multiple of the time step (0.5 fs)"),
+    "no interval": (["--interval-fs", "nan"], "the interval between frames must be more than 0"),
+    "time step": (["--timestep-fs", "-1"], "the time step must be more than 0"),
+    "length": (["--length-ps", "0.0001"], "shorter than one frame"),
+    "temperature": (["--temperature", "-3"], "the temperature must be more than 0"),
+    "replicas": (["--replicas", "0"], "number of replicas must be at least 1"),
+    "seed": (["--seed", "-1"], "the seed must be from 0"),
+    "device": (["--device", "tpu"], "choose cpu or cuda"),
+    "history": (["--history-interval-fs", "0.5"], "no frames before it"),
+    "wavenumber": (
+        ["--ensemble", "nve", "--thermostat-wavenumber", "900"],
+        "ensemble nve has no wavenumber",
+    ),
+    "relaxation": (
+        ["--ensemble", "md17", "--thermostat-fs", "100"],
+        "ensemble md17 has no relaxation time",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+def test_bad_options(run: Callable[..., int], capsys, kind: str) -> None:
+    options, says = BAD_OPTIONS[kind]
+    assert run(*options) == 2
+    check_one_line(capsys.readouterr().err, says)
+    assert list(Path().iterdir()) == []
+
+
+def test_bad_arguments_of_the_function(tiny: Path, ethanol: Path) -> None:
+    for name in ("ensemble", "dtype", "watch"):
+        with pytest.raises(InputError, match=f"{name} 'none' is not known; choose one of"):
+            simulate(ethanol, checkpoint=str(tiny), **{name: "none"})
+
+
+def test_choices(run: Callable[..., int], capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("--ensemble", "npt")
+    assert stopped.value.code == 2
+    check_one_line(capsys.readouterr().err, "--ensemble: invalid choice: 'npt'")
+
+
+def test_existing_outputs_are_kept(run: Callable[..., int], capsys) -> None:
+    assert run("--seed", "1") == 0
+    before = contents()
+    capsys.readouterr()
+    assert run() == 2
+    check_one_line(capsys.readouterr().err, "is there already")
+    assert contents() == before
+    Path("other.csv").touch()
+    assert run("--out", "other") == 2
+    check_one_line(capsys.readouterr().err, "other.csv is there already")
+    assert run("--overwrite") == 0
+    assert contents() != before
+
+
+def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, forcefield.simulate\n"
+        "try: forcefield.simulate.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'ase', 'mdtraj', 'rich', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    for expected in (
+        "length of the trajectory, ps (default: 10.0)",
+        "time step, fs (default: the checkpoint's, else 0.5)",
+        "(default: rmd17)",
+        "(default: dcd)",
+    ):
+        assert expected in text
+
+
+def test_console_script(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
+    from trajgen import cli
+
+    options = ["--checkpoint", str(tiny), "--length-ps", "0.005", "--out", str(tmp_path / "traj")]
+    assert cli.main(["simulate", "--from", str(ethanol), *options]) == 0
+    assert (tmp_path / "traj.csv").exists()
+
+
+def test_formats(run: Callable[..., int]) -> None:
+    for name in writers.FORMATS:
+        assert run("--format", name, "--out", name) == 0
+        assert Path(f"{name}.{name}").exists()
