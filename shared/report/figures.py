@@ -153,12 +153,12 @@ def error_curves(source: Source, part: str, looks: Looks) -> list[Group]:
                         continue
                     at = _evenly(arrays["time_fs"])
                     counts.update(int(n) for n in arrays.get("n_starts", [])[:1])
-                    bounds = [
+                    time, values = arrays["time_fs"][at], arrays[name][at]
+                    low, high = (
                         arrays[f"{name}_{end}"][at] if f"{name}_{end}" in arrays else None
                         for end in ("low", "high")
-                    ]
-                    time = arrays["time_fs"][at]
-                    curves.append(Curve(str(key), time, arrays[name][at], looks[key], *bounds))
+                    )
+                    curves.append(Curve(str(key), time, values, looks[key], low, high))
                     keys.append(key)
                     if f"{name}_ensemble_mean" in arrays:
                         mean = Key(key.model, key.variant, "ensemble mean")

@@ -250,7 +250,7 @@ class _Axis:
 
     def _log_ticks(self) -> list[tuple[float, str]]:
         span = self.high - self.low
-        steps = (1, 2, 5) if span < 2.2 else (1,)
+        steps: tuple[float, ...] = (1, 2, 5) if span < 2.2 else (1,)
         if span < 0.35:
             steps = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         every = max(1, round(span / 6))
