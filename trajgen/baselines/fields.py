@@ -1,8 +1,9 @@
 """Networks of spherical tensor fields: what `tfn` and `se3_transformer` share.
 
 The first field has the embedded types and invariants in degree 0 and the velocity in degree 1; of
-the last one the degree 1, with two channels, is the kick of every atom. Between them come layers on
-the geometry of x_t, each with the field of the one before added, so that several can be trained.
+the last one degree 1, gated by degree 0, is mixed to the kick of every atom. Between them come
+layers on the geometry of x_t, each with the field of the one before added, so that several can be
+trained.
 """
 
 from abc import ABC, abstractmethod
@@ -117,6 +118,7 @@ class FieldNetwork(nn.Module):
         self.basis = radial_basis()
         self.harmonics = Harmonics(2 * lmax)
         self.layers = nn.ModuleList(FieldLayer(m, channels, lmax) for m in messages)
+        self.gate = nn.Linear(channels, channels)
         self.kick = nn.Parameter(torch.randn(channels, 2) / channels)
 
     def forward(self, c: Condition) -> Tensor:
@@ -129,4 +131,5 @@ class FieldNetwork(nn.Module):
         harmonics = self.harmonics(geometry.directions)
         for layer in self.layers:
             field = layer(field, harmonics, geometry)
-        return field[1] @ self.kick
+        gates = 1 + self.gate(field[0])
+        return (gates * field[1]) @ self.kick
