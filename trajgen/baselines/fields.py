@@ -17,7 +17,7 @@ from shared.layers.normalisation import soft_length
 from trajgen.baselines.geometry import Geometry, StateEmbedding, radial_basis
 from trajgen.egt import Condition
 
-__all__ = ["HIDDEN", "FieldLayer", "FieldNetwork", "Messages", "NormNonlinearity"]
+__all__ = ["HIDDEN", "FieldLayer", "FieldNetwork", "Messages", "NormNonlinearity", "degrees_out"]
 
 # Width of the hidden layer of the radial networks.
 HIDDEN = 32
@@ -52,7 +52,7 @@ class Messages(nn.Module, ABC):
     """What an atom receives: a sum over all others.
 
     Attributes:
-        channels_out: of each degree.
+        channels_out: of each degree; there may be fewer degrees than the field has.
     """
 
     channels_out: list[int]
@@ -73,23 +73,27 @@ class FieldLayer(nn.Module):
     Args:
         messages: see `Messages`.
         channels: K of every degree.
-        lmax: highest degree.
     """
 
-    def __init__(self, messages: Messages, channels: int, lmax: int) -> None:
+    def __init__(self, messages: Messages, channels: int) -> None:
         super().__init__()
         self.messages = messages
-        wide = [channels] * (lmax + 1)
+        wide = [channels] * len(messages.channels_out)
         self.mix = FieldLinear(messages.channels_out, wide)
-        self.nonlinearity = NormNonlinearity(channels, lmax)
+        self.nonlinearity = NormNonlinearity(channels, len(wide) - 1)
         self.out = FieldLinear(wide, wide)
 
     def forward(
         self, field: list[Tensor], harmonics: list[Tensor], geometry: Geometry
     ) -> list[Tensor]:
-        """Entries [B, N, 2l + 1, K], same shapes out."""
+        """Entries [B, N, 2l + 1, K], the same out, as far as there are messages of that degree."""
         change = self.out(self.nonlinearity(self.mix(self.messages(field, harmonics, geometry))))
-        return [x + dx for x, dx in zip(field, change, strict=True)]
+        return [x + dx for x, dx in zip(field, change, strict=False)]
+
+
+def degrees_out(lmax: int, layers: int) -> list[int]:
+    """Highest degree that each layer gives: lmax, the last one 1, of which kicks are made."""
+    return [lmax] * (layers - 1) + [1]
 
 
 class FieldNetwork(nn.Module):
@@ -117,7 +121,7 @@ class FieldNetwork(nn.Module):
         self.velocity = nn.Parameter(torch.randn(1, channels))
         self.basis = radial_basis()
         self.harmonics = Harmonics(2 * lmax)
-        self.layers = nn.ModuleList(FieldLayer(m, channels, lmax) for m in messages)
+        self.layers = nn.ModuleList(FieldLayer(m, channels) for m in messages)
         self.gate = nn.Linear(channels, channels)
         self.kick = nn.Parameter(torch.randn(channels, 2) / channels)
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from shared.layers.attention import masked_softmax
 from shared.layers.components import Components, add_components, at_receiver, at_sender, dot
 from shared.layers.convolution import Convolution, RadialNetwork
-from shared.layers.fields import FieldLinear, clebsch_gordan, couple
+from shared.layers.fields import FieldLinear, couple
 from shared.layers.heads import Heads
-from trajgen.baselines.fields import HIDDEN, FieldNetwork, Messages
+from trajgen.baselines.fields import HIDDEN, FieldNetwork, Messages, degrees_out
 from trajgen.baselines.geometry import RADIAL, Geometry
 
 __all__ = ["AttentionMessages", "SE3Transformer"]
@@ -33,24 +33,25 @@ class AttentionMessages(Messages):
     Args:
         channels: K of every degree, a multiple of heads.
         lmax: highest degree of the field.
+        lmax_out: highest degree of the messages.
         heads: H.
 
     Raises:
         ValueError: channels is no multiple of heads.
     """
 
-    def __init__(self, channels: int, lmax: int, heads: int) -> None:
+    def __init__(self, channels: int, lmax: int, lmax_out: int, heads: int) -> None:
         super().__init__()
         self.channels = channels
         self.heads = Heads(channels, heads)
         wide = [channels] * (lmax + 1)
-        self.query = FieldLinear(wide, wide)
+        self.query = FieldLinear(wide[: lmax_out + 1], wide[: lmax_out + 1])
         self.source = FieldLinear(wide, wide)
-        self.convolution = Convolution(lmax, 2 * lmax, lmax, channels)
+        self.convolution = Convolution(lmax, 2 * lmax, lmax_out, channels)
         self.channels_out = self.convolution.channels_out
         widths = [RADIAL, HIDDEN, self.convolution.width]
         self.key_radial, self.value_radial = RadialNetwork(widths), RadialNetwork(widths)
-        self.scale = 1 / math.sqrt((lmax + 1) ** 2 * channels // heads)
+        self.scale = 1 / math.sqrt((lmax_out + 1) ** 2 * channels // heads)
 
     def forward(
         self, field: list[Tensor], harmonics: list[Tensor], geometry: Geometry
@@ -65,12 +66,15 @@ class AttentionMessages(Messages):
 
     def attention(self, field: list[Tensor], harmonics: list[Tensor], geometry: Geometry) -> Tensor:
         """α [B, N, N, H]."""
-        sent, queries = at_sender(self.source(field)), at_receiver(self.query(field))
+        own = field[: len(self.channels_out)]
+        sent, queries = at_sender(self.source(field)), at_receiver(self.query(own))
         lines = [list(y[..., None].unbind(-2)) for y in harmonics]
         keys: Components = [[] for _ in queries]
         radial = self.key_radial(geometry.radial).split(self.channels, -1)
-        for (l1, l2, l3), weight in zip(self.convolution.paths, radial, strict=True):
-            product = couple(sent[l1], lines[l2], clebsch_gordan(l1, l2, l3))
+        convolution = self.convolution
+        for path, terms, weight in zip(convolution.paths, convolution.terms, radial, strict=True):
+            l1, l2, l3 = path
+            product = couple(sent[l1], lines[l2], terms)
             keys[l3] = add_components(keys[l3], [weight * component for component in product])
         products = dot(queries[0], keys[0])
         for query, key in zip(queries[1:], keys[1:], strict=True):
@@ -101,5 +105,5 @@ class SE3Transformer(FieldNetwork):
         lmax: int = 1,
         heads: int = 4,
     ) -> None:
-        messages = [AttentionMessages(channels, lmax, heads) for _ in range(layers)]
+        messages = [AttentionMessages(channels, lmax, n, heads) for n in degrees_out(lmax, layers)]
         super().__init__(len(atomic_numbers), channels, lmax, messages)

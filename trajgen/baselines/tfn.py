@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from shared.layers.convolution import Convolution, RadialNetwork
-from trajgen.baselines.fields import HIDDEN, FieldNetwork, Messages
+from trajgen.baselines.fields import HIDDEN, FieldNetwork, Messages, degrees_out
 from trajgen.baselines.geometry import RADIAL, Geometry
 
 __all__ = ["ConvolutionMessages", "TensorFieldNetwork"]
@@ -24,11 +24,12 @@ class ConvolutionMessages(Messages):
     Args:
         channels: K of every degree.
         lmax: highest degree of the field.
+        lmax_out: highest degree of the messages.
     """
 
-    def __init__(self, channels: int, lmax: int) -> None:
+    def __init__(self, channels: int, lmax: int, lmax_out: int) -> None:
         super().__init__()
-        self.convolution = Convolution(lmax, 2 * lmax, lmax, channels)
+        self.convolution = Convolution(lmax, 2 * lmax, lmax_out, channels)
         self.channels_out = self.convolution.channels_out
         self.radial = RadialNetwork([RADIAL, HIDDEN, self.convolution.width])
 
@@ -56,5 +57,5 @@ class TensorFieldNetwork(FieldNetwork):
     def __init__(
         self, atomic_numbers: Sequence[int], channels: int = 16, layers: int = 4, lmax: int = 1
     ) -> None:
-        messages = [ConvolutionMessages(channels, lmax) for _ in range(layers)]
+        messages = [ConvolutionMessages(channels, lmax, n) for n in degrees_out(lmax, layers)]
         super().__init__(len(atomic_numbers), channels, lmax, messages)
