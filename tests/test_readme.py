@@ -24,6 +24,7 @@ SECTIONS = (
     "network",
     "noise",
     "paper",
+    "regression",
     "loss",
     "optimiser",
     "sampling",

@@ -1,4 +1,4 @@
-"""Training of both modes on made-up data: it learns, resumes to the bit, and refuses bad input."""
+"""Training of all modes on made-up data: it learns, resumes to the bit, and refuses bad input."""
 
 import csv
 import os
@@ -52,6 +52,12 @@ TINY = {
         "sampling": {"sampler": "heun", "steps": 3},
         "run": {"mode": "paper", "monitor": "val_loss", "validation_fs": 1.0},
     },
+    "regression": {
+        "data": {"lag_fs": [1.0, 2.0], "history": "acceleration"},
+        "regression": {"network": "egnn", "channels": 8, "layers": 2},
+        "optimiser": {"warmup_steps": 1},
+        "run": {"mode": "regression", "unroll": {0: 1, 12: 2}, "validation_fs": 4.0},
+    },
 }
 RUN = {"steps": 24, "epoch_steps": 8, "per_molecule": 4, "compile": False}
 
@@ -103,7 +109,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row["val_loss"]]
 
 
-@pytest.fixture(scope="module", params=["residual", "paper"])
+@pytest.fixture(scope="module", params=TINY)
 def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Mode, and the folder of an uninterrupted training."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -136,7 +142,7 @@ def test_the_released_checkpoint(trained: tuple[str, Path]) -> None:
     assert found.temperature_K == 500.0
     lags = TINY[mode]["data"]["lag_fs"]
     assert (found.defaults["lag_fs"], found.defaults["lag_range_fs"]) == (lags[1], lags)
-    assert found.defaults["steps"] == {"residual": 1, "paper": 3}[mode]
+    assert found.defaults["steps"] == {"residual": 1, "paper": 3, "regression": 1}[mode]
     # These are the averaged weights of the epoch with the least of what was monitored.
     best = torch.load(folder / "run" / "best.ckpt", weights_only=True)
     for name, value in model.state_dict().items():
@@ -182,7 +188,7 @@ def test_fine_tuning_starts_from_a_checkpoint(trained: tuple[str, Path], tmp_pat
     assert model.training
     for name, value in load_model(init["init"])[0].state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-    other = settings(tmp_path, {"residual": "paper", "paper": "residual"}[mode], run=init)
+    other = settings(tmp_path, "residual" if mode == "paper" else "paper", run=init)
     with pytest.raises(InputError, match=f"is of mode {mode}"):
         build_model(other, load_series(other.data))
 
@@ -191,8 +197,8 @@ def test_fine_tuning_needs_the_same_atoms_and_history(
     trained: tuple[str, Path], tmp_path: Path
 ) -> None:
     mode, folder = trained
-    if mode == "paper":
-        pytest.skip("the paper mode has one history")
+    if mode != "residual":
+        pytest.skip(f"the {mode} mode has one history")
     chosen = settings(
         tmp_path, run={"init": str(folder / "run" / "tiny")}, data={"history": "acceleration"}
     )
@@ -275,6 +281,10 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("residual", {"sampling": {"steps": 0}}, "steps must be at least 1"),
         ("paper", {"data": {"lag_fs": [0.5, 1.0]}}, "the paper mode takes one lag"),
         ("paper", {"data": {"history": "thermostat"}}, "set data.history: acceleration"),
+        ("regression", {"data": {"history": "thermostat"}}, "set data.history: acceleration"),
+        ("regression", {"regression": {"network": "scfnn"}}, "no 'scfnn' here; choose egnn, rf"),
+        ("regression", {"regression": {"lmax": 2}}, "regression.lmax: egnn has none"),
+        ("regression", {"regression": {"layer": 2}}, "the nearest is regression.layers"),
     ],
 )
 def test_bad_input(
@@ -297,7 +307,7 @@ def test_frames_without_times_are_refused(tmp_path: Path) -> None:
         load_series(data)
 
 
-@pytest.mark.parametrize("path", sorted(Path("configs/trajgen").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", sorted(Path("configs/trajgen").rglob("*.yaml")), ids=str)
 def test_shipped_configs_are_valid(path: Path) -> None:
     arguments = ["--config", str(path)]
     if path.stem.startswith("ablation"):

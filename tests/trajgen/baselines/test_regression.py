@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shared.checkpoint import CheckpointConfig, save
+from shared.config import parse_config, resolved
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
 from shared.state import PhaseState
@@ -22,7 +23,7 @@ from trajgen.model import Normalisation
 from trajgen.pairs import FramePairs, Series, dense_groups, make_series
 from trajgen.rollout import Generator
 from trajgen.sample import sample
-from trajgen.train import DataConfig
+from trajgen.train import DataConfig, parser
 
 LAG = 2.0  # fs
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -147,6 +148,19 @@ def test_checkpoint_and_sample(name: str, tmp_path: Path, ethanol: Path) -> None
     momentum = [(s.velocities * atoms.get_masses()[:, None]).sum(1) for s in (start, states[-1])]
     np.testing.assert_allclose(momentum[1], momentum[0], atol=1e-12)
     assert np.abs(states[-1].velocities - start.velocities).max() > 1e-5
+
+
+def test_configs_are_alike_but_for_the_network() -> None:
+    found = []
+    for name in NETWORKS:
+        path = f"configs/trajgen/baselines/{name}.yaml"
+        chosen = resolved(parse_config(parser(), ["--config", path]))
+        network = chosen.pop("regression")
+        assert network["network"] == name
+        RegressionConfig(**network).build([1, 6, 8])
+        assert chosen["run"].pop("out").endswith(chosen["run"].pop("name").removeprefix("md17s-"))
+        found.append(chosen)
+    assert all(chosen == found[0] for chosen in found)
 
 
 def test_the_thermostat_is_refused(vibrations: Series) -> None:
