@@ -34,7 +34,9 @@ Int = npt.NDArray[np.int64]
 
 Extra = Callable[[RolledErrors, dict[str, RolledErrors], Any], list[Row]]
 
+FEWEST = 2  # starts that RMSE@n is taken over
 CROSSINGS = (0.1, 0.5)  # of persistence
+CURVE_POINTS = 200  # of a curve that is kept
 SHOWN_FRAMES = 1000  # of the trajectory that is kept to be looked at
 
 
@@ -150,7 +152,7 @@ def horizon_rows(
     rows = []
     for alignment in ALIGNMENTS:
         errors = rolled.pooled(alignment)
-        if errors.counts[at]:
+        if errors.counts[at] >= FEWEST:
             rows.append(row(errors.estimate(at), metric=f"RMSE {alignment}", unit="Å", **where))
         armse = errors.estimate(at, cumulative=True)
         rows.append(row(armse, metric=f"ARMSE {alignment}", unit="Å", **where))
@@ -159,7 +161,7 @@ def horizon_rows(
     errors = rolled.pooled("com")
     others = {name: trivial[name].pooled("com") for name in trivial}
     for cumulative, metric in ((False, "RMSE com"), (True, "ARMSE com")):
-        if not cumulative and not errors.counts[at]:
+        if not cumulative and errors.counts[at] < FEWEST:
             continue
         name, best = _best(others, at, cumulative)
         for label, other in (("persistence", others["persistence"]), ("best trivial", best)):
@@ -195,7 +197,7 @@ def _crossing_rows(
 ) -> list[Row]:
     """When RMSE com first exceeds a share of persistence's; null where it never does."""
     errors, reference = rolled.pooled("com"), still.pooled("com")
-    if rolled.squared["com"] is still.squared["com"] or not np.isfinite(errors.rmse()).any():
+    if errors.counts[: rolled.reached].min(initial=1) < FEWEST:  # frames are missing
         return []
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = errors.rmse() / reference.rmse()
@@ -261,11 +263,8 @@ def measure_ensemble(
         columns = {**where, "note": f"best trivial: {name}"}
         metric = f"ARMSE com, ensemble mean of {samples} / best trivial"
         rows.append(row(ratio, metric=metric, **columns))
-    curves = _curves(rolled.frames, system, {"": rolled.pooled("com")})
-    for alignment in ALIGNMENTS:
-        errors = rolled.pooled_mean(alignment)
-        curves[f"rmse_{alignment}_ensemble_mean"] = errors.rmse()
-        curves[f"armse_{alignment}_ensemble_mean"] = errors.rmse(True)
+    means = {f"{a}_ensemble_mean": rolled.pooled_mean(a) for a in ALIGNMENTS}
+    curves = _curves(rolled.frames, system, means)
     data = system.data
     save_artefact(
         context.folder, f"{part}-ensemble", system.name, candidate.name, variant, data, **curves
@@ -276,12 +275,16 @@ def measure_ensemble(
 def _curves(
     frames: Int, system: System, errors: dict[str, PooledErrors]
 ) -> dict[str, Any]:
-    curves: dict[str, Any] = {"frames": frames, "time_fs": frames * system.interval_fs}
+    kept = np.unique(np.linspace(0, len(frames) - 1, CURVE_POINTS).round().astype(np.int64))
+    curves: dict[str, Any] = {"frames": frames[kept], "time_fs": frames[kept] * system.interval_fs}
     for key, pooled in errors.items():
-        curves.setdefault("n_starts", pooled.counts)
-        if key:
-            curves[f"rmse_{key}"], curves[f"armse_{key}"] = pooled.rmse(), pooled.rmse(True)
-            curves[f"rmse_{key}_low"], curves[f"rmse_{key}_high"] = pooled.interval()
+        curves["n_starts"] = pooled.counts[kept]
+        found = [pooled.estimate(int(at)) for at in kept]
+        for name in ("value", "low", "high"):
+            values = [getattr(estimate, name) for estimate in found]
+            column = f"rmse_{key}" + ("" if name == "value" else f"_{name}")
+            curves[column] = np.array([np.nan if v is None else v for v in values])
+        curves[f"armse_{key}"] = pooled.rmse(True)[kept]
     return curves
 
 

@@ -66,9 +66,10 @@ class PooledErrors:
     """
 
     def __init__(self, squared: Float) -> None:
-        self._known = np.isfinite(squared)
-        self._squared = np.where(self._known, squared, 0.0)
-        self.counts = self._known.sum(axis=0)
+        known = np.isfinite(squared)
+        self._weights = known.astype(np.float64)
+        self._squared = np.where(known, squared, 0.0)
+        self.counts = known.sum(axis=0)
 
     def rmse(self, cumulative: bool = False) -> Float:
         """RMSE at each frame [T], or ARMSE up to each; NaN where no start counts."""
@@ -94,22 +95,28 @@ class PooledErrors:
         self, at: int, cumulative: bool = False, relative_to: "PooledErrors | None" = None
     ) -> Estimate:
         """The value at one frame, or up to it; ``n`` counts starts."""
-        here = slice(0, at + 1) if cumulative else slice(at, at + 1)
-        own = self._cut(here)
-        other = None if relative_to is None else relative_to._cut(here)
-        value = own.rmse(cumulative)[-1]
+        own = self._summed(at, cumulative)
+        other = None if relative_to is None else relative_to._summed(at, cumulative)
+        value = own.rmse()[0]
         if other is not None:
             with np.errstate(invalid="ignore", divide="ignore"):
-                value = value / other.rmse(cumulative)[-1]
-        low, high = own.interval(cumulative, other)
-        n = int(own._known.any(axis=1).sum())
-        return Estimate(float(value), _finite(low[-1]), _finite(high[-1]), n)
+                value = value / other.rmse()[0]
+        n = int((own._weights > 0).sum())
+        if n < 2:
+            return Estimate(float(value), None, None, n)
+        low, high = own.interval(relative_to=other)
+        return Estimate(float(value), _finite(low[0]), _finite(high[0]), n)
 
-    def _cut(self, frames: slice) -> "PooledErrors":
-        return PooledErrors(np.where(self._known, self._squared, np.nan)[:, frames])
+    def _summed(self, at: int, cumulative: bool) -> "PooledErrors":
+        """All frames up to one, or that one, as a single frame."""
+        here = slice(0, at + 1) if cumulative else slice(at, at + 1)
+        pooled = PooledErrors(np.zeros((len(self._squared), 1)))
+        pooled._squared = self._squared[:, here].sum(axis=1, keepdims=True)
+        pooled._weights = self._weights[:, here].sum(axis=1, keepdims=True)
+        return pooled
 
     def _pooled(self, weights: Float, cumulative: bool) -> Float:
-        sums, counts = weights @ self._squared, weights @ self._known
+        sums, counts = weights @ self._squared, weights @ self._weights
         if cumulative:
             sums, counts = np.cumsum(sums, axis=-1), np.cumsum(counts, axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):

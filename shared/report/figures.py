@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,8 @@ from shared.report.tables import key_of
 
 __all__ = ["FIGURES", "Group", "Panel", "choices", "render"]
 
-_ALIGNMENTS = {"com": "centres of mass removed", "raw": "raw", "aligned": "superposed"}
-_QUANTITIES = {"rmse": "RMSE@n, frame n alone", "armse": "ARMSE(n), cumulative"}
+_ALIGNMENTS = {"com": "com", "raw": "raw", "aligned": "aligned"}
+_QUANTITIES = {"rmse": "RMSE@n", "armse": "ARMSE(n)"}
 _POINTS = 70  # of a curve on a logarithmic axis
 
 
@@ -53,14 +52,10 @@ class Group:
     choices: dict[str, dict[str, str]]
 
 
-_ids = count(1)
-
-
-def render(group: Group, looks: Looks) -> str:
-    """The group as HTML: choices, legend, panels."""
+def render(group: Group, looks: Looks, name: str) -> str:
+    """The group as HTML: choices, legend, panels; `name` is its id on the page."""
     if not group.panels:
         return ""
-    name = f"group-{next(_ids)}"
     used = {key: {panel.choice.get(key) for panel in group.panels} for key in group.choices}
     offered = {
         key: {value: label for value, label in values.items() if value in used[key]}
@@ -68,8 +63,8 @@ def render(group: Group, looks: Looks) -> str:
     }
     keys = [key for panel in group.panels for key in panel.keys]
     panels = "".join(
-        f'<figure class="panel"{_attributes(panel.choice)}>{panel.svg}'
-        f"<figcaption>{escape(panel.caption)}</figcaption></figure>"
+        f'<figure class="panel"{_attributes(panel.choice)}>'
+        f"<figcaption>{_titled(panel.caption)}</figcaption>{panel.svg}</figure>"
         for panel in group.panels
     )
     return (
@@ -77,6 +72,12 @@ def render(group: Group, looks: Looks) -> str:
         f"{choices(name, offered)}{looks.legend(keys)}"
         f'<div class="panels" id="{name}">{panels}</div></div>'
     )
+
+
+def _titled(caption: str) -> str:
+    """The first item of a caption set off."""
+    first, _, rest = caption.partition(" · ")
+    return f"<b>{escape(first)}</b> {escape(rest)}"
 
 
 def choices(target: str, offered: dict[str, dict[str, str]]) -> str:
@@ -182,8 +183,10 @@ def error_curves(source: Source, part: str, looks: Looks) -> list[Group]:
     return [
         Group(
             "Error against the horizon",
-            "Below the dashed grey curves a model has learned dynamics; above them a constant or a "
-            "straight line predicts better. Bands: 95 % over starts.",
+            "Below the dashed grey curves a model has learned dynamics; above them a constant or "
+            "a straight line predicts better. RMSE@n has frame n alone, ARMSE(n) all frames up to "
+            "it; com: centres of mass removed; aligned: each frame superposed. Bands: 95 % over "
+            "starts.",
             tuple(panels),
             {"quantity": _QUANTITIES, "alignment": _ALIGNMENTS},
         )
@@ -426,14 +429,14 @@ def _ratios(rows: Sequence[Row], looks: Looks) -> Iterable[Panel]:
         svg = chart(
             curves,
             title=f"{system}: divergence from the reference over the static oracle's",
-            x_label="number of the quantity, below",
+            x_label="",
             y_label="ratio to the static oracle",
             y_log=True,
             levels=[Level(1.0, "static oracle")],
+            x_names=[metric.split(" / ")[0].removesuffix(" JSD") for metric in metrics],
         )
-        listed = ", ".join(f"{i} {metric.split(' / ')[0]}" for i, metric in enumerate(metrics, 1))
         counts = _span(row.n for row in group if row.n is not None)
-        caption = f"{system} · {data} · {counts} windows · {listed}"
+        caption = f"{system} · {data} · {counts} windows"
         yield Panel(svg, caption, tuple(keys), {"system": system, "show": "ratios"})
 
 

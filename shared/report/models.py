@@ -1,7 +1,7 @@
 """Who is who in a report: the order of the models, what they are, and how their curves look."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from shared.report.svg import Style, swatch
@@ -55,32 +55,37 @@ def best_trivial(values: dict[Key, float]) -> tuple[Key, float] | None:
 class Looks:
     """One look for each model, the same on the whole page.
 
+    A model has a colour, its variants have dashes, and each variant a marker of its own.
+
     Args:
         keys: all that the page shows.
     """
 
     def __init__(self, keys: Iterable[Key]) -> None:
-        self._order = sorted(set(keys), key=self._rank)
-        counts = dict.fromkeys(_FAMILIES, 0)
         self._styles: dict[Key, Style] = {}
-        for key in self._order:
-            kind = family(key.model)
-            self._styles[key] = _style(kind, counts[kind])
-            counts[kind] += 1
-
-    @staticmethod
-    def _rank(key: Key) -> tuple[int, int, Key]:
-        fixed = (*TRIVIAL, *CEILINGS)
-        place = fixed.index(key.model) if key.model in fixed else len(fixed)
-        return _FAMILIES.index(family(key.model)), place, key
+        plain = sorted({Key(key.model, key.variant) for key in keys}, key=_rank)
+        for kind in _FAMILIES:
+            own = [key for key in plain if family(key.model) == kind]
+            models = list(dict.fromkeys(key.model for key in own))
+            taken: set[tuple[str, str]] = set()
+            for index, key in enumerate(own):
+                if kind != "learned":
+                    self._styles[key] = _beside(kind, index)
+                    continue
+                variants = [other.variant for other in own if other.model == key.model]
+                place = variants.index(key.variant)
+                dash, marker = _free(place, index, taken)
+                taken.add((dash, marker))
+                colour = f"c{models.index(key.model) % _COLOURS}"
+                self._styles[key] = Style(colour, dash, marker, 1.9)
 
     def __getitem__(self, key: Key) -> Style:
-        return self._styles[key]
+        style = self._styles[Key(key.model, key.variant)]
+        return replace(style, dash="1.5 2.5", width=1.4) if key.reading else style
 
     def sort(self, keys: Iterable[Key]) -> list[Key]:
         """Without repetition: reference, trivial, oracles and engines, published, learned."""
-        wanted = set(keys)
-        return [key for key in self._order if key in wanted]
+        return sorted(set(keys), key=_rank)
 
     def legend(self, keys: Iterable[Key]) -> str:
         """A list with a piece of each curve."""
@@ -91,15 +96,29 @@ class Looks:
         return f'<ul class="legend" aria-label="Legend">{items}</ul>'
 
 
-def _style(kind: str, index: int) -> Style:
+def _rank(key: Key) -> tuple[int, int, Key]:
+    """Order on the page; of the learned ones the two heads come first."""
+    fixed = (*TRIVIAL, *CEILINGS)
+    place = fixed.index(key.model) if key.model in fixed else len(fixed)
+    baseline = family(key.model) == "learned" and ":" not in key.model
+    return _FAMILIES.index(family(key.model)), place + baseline, key
+
+
+def _beside(kind: str, index: int) -> Style:
+    """Of what the learned models are compared with: no colour, no marker."""
     if kind == "reference":
         return Style("ink", width=1.4)
     if kind == "trivial":
-        return Style("quiet", _DASHES[1:][index % 5], "", 1.5)
-    if kind in ("ceiling", "published"):
-        return Style("ink", _DASHES[index % 6], "", 2.2)
-    # 7 colours, 7 markers and 6 dashes that go round at different speeds.
-    turn = index // _COLOURS
-    return Style(
-        f"c{index % _COLOURS}", _DASHES[turn % 6], _MARKERS[(index + turn) % len(_MARKERS)], 1.9
-    )
+        return Style("quiet", _DASHES[1:][index % (len(_DASHES) - 1)], "", 1.5)
+    return Style("ink", _DASHES[index % len(_DASHES)], "", 2.2)
+
+
+def _free(variant: int, index: int, taken: set[tuple[str, str]]) -> tuple[str, str]:
+    """The dash of a variant and a marker that it does not have yet, so that curves differ without
+    their colours; where all are taken, another dash, and at last the first again."""
+    pairs = [
+        (_DASHES[(variant + turn) % len(_DASHES)], _MARKERS[(index + step) % len(_MARKERS)])
+        for turn in range(len(_DASHES))
+        for step in range(len(_MARKERS))
+    ]
+    return next((pair for pair in pairs if pair not in taken), pairs[0])

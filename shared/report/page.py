@@ -83,7 +83,7 @@ def page(source: Source) -> str:
 </head>
 <body>
 <a class="skip" href="#main">To the results</a>
-<header><h1>{escape(source.name)}</h1>{_made(source)}
+<header><h1>Evaluation: {escape(source.name)}</h1>{_made(source)}
 <nav aria-label="Parts">{links}</nav></header>
 <main id="main">
 {_standing(source, looks)}
@@ -116,10 +116,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 def _keys(source: Source) -> set[Key]:
     keys = {key_of(row) for row in source.rows} | {Key("reference")}
-    for artefact in source.artefacts:
-        key = Key(artefact.model, artefact.variant)
-        keys |= {key, Key(key.model, key.variant, "ensemble mean")}
-    return keys
+    return keys | {Key(artefact.model, artefact.variant) for artefact in source.artefacts}
 
 
 def _name(part: str) -> str:
@@ -147,8 +144,9 @@ def _section(source: Source, part: str, looks: Looks) -> str:
     label = f" <small>{escape(protocols)}</small>" if protocols else ""
     body = [f"<h2>{escape(_name(part))}{label}</h2><p>{escape(text)}</p>"]
     body.append(_tables(source, part, rows, looks))
-    for group in FIGURES[part](source, part, looks) if part in FIGURES else []:
-        html = render(group, looks)
+    groups = FIGURES[part](source, part, looks) if part in FIGURES else []
+    for index, group in enumerate(groups, 1):
+        html = render(group, looks, f"{part}-{index}")
         body.append(html + _source(source, rows, part) if html else "")
     identity = escape(part, quote=True)
     return f'<section id="{identity}">{"".join(body)}</section>'

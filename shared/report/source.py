@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ class Artefact:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(f"{self.path} is no artefact: {error}; evaluate again") from error
 
 
@@ -105,7 +106,7 @@ def read_source(results: str | Path, artefacts: str | Path | None = None) -> Sou
         found = () if folder is None else artefact_files.index(folder)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: a row is not complete ({error}); evaluate again") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"{folder}: an artefact is damaged ({error}); evaluate again") from None
     return Source(
         name=str(content.get("name", path.stem)),

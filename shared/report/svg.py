@@ -123,6 +123,7 @@ def chart(
     y_log: bool = False,
     y_range: tuple[float | None, float | None] = (None, None),
     levels: Sequence[Level] = (),
+    x_names: Sequence[str] = (),
 ) -> str:
     """An SVG element.
 
@@ -133,18 +134,21 @@ def chart(
         x_log, y_log: logarithmic axes; what is not positive is left out.
         y_range: ends of the y axis, where they are not the data's.
         levels: lines to compare with.
+        x_names: of categories, that lie at x = 1, 2, ...
     """
     drawn = [_cleaned(curve, x_log, y_log) for curve in curves]
     drawn = [curve for curve in drawn if np.isfinite(curve[1]).any()]
     if not drawn:
         return f'<p class="none">{escape(title)}: no finite value to draw.</p>'
-    x_axis = _Axis.over(np.concatenate([c[0] for c in drawn]), x_log, _LEFT, WIDTH - _RIGHT)
+    ends = (0.5, len(x_names) + 0.5) if x_names else (None, None)
+    places = np.concatenate([curve[0] for curve in drawn])
+    x_axis = _Axis.over(places, x_log, _LEFT, WIDTH - _RIGHT, ends)
     extent = [part for _, y, low, high, _ in drawn for part in (y, low, high) if part is not None]
     extent.append(np.array([level.value for level in levels], dtype=np.float64))
     bottom, top = HEIGHT - _BOTTOM, _TOP
     y_axis = _Axis.over(np.concatenate(extent), y_log, bottom, top, y_range, margin=0.04)
 
-    parts = [_axes(x_axis, y_axis, x_label, y_label)]
+    parts = [_axes(x_axis, y_axis, x_label, y_label, x_names)]
     for level in levels:
         y = float(y_axis(np.array([level.value]))[0])
         parts.append(
@@ -271,14 +275,15 @@ def _power(value: float, decade: int, step: float) -> str:
     return f"{head}10{str(decade).translate(_SUPERSCRIPTS)}"
 
 
-def _axes(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> str:
+def _axes(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str, x_names: Sequence[str]) -> str:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = []
     for value, text in y_axis.ticks():
         y = float(y_axis(value))
         parts.append(f'<path class="grid" d="M{_LEFT:g} {y:.1f}H{right:g}"/>')
         parts.append(f'<text class="tick end" x="{_LEFT - 5:g}" y="{y + 4:.1f}">{text}</text>')
-    for value, text in x_axis.ticks():
+    named = [(float(place), escape(name)) for place, name in enumerate(x_names, 1)]
+    for value, text in named or x_axis.ticks():
         x = float(x_axis(value))
         parts.append(f'<path class="grid" d="M{x:.1f} {_TOP:g}V{bottom:g}"/>')
         parts.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 15:g}">{text}</text>')

@@ -37,7 +37,7 @@ def cell(row: Row | None, mark: str = "") -> str:
         return '<td class="empty">–</td>'
     interval = ""
     if row.low is not None and row.high is not None:
-        interval = f'<span class="interval">{short(row.low)}–{short(row.high)}</span>'
+        interval = f'<span class="interval">{short(row.low, 2)}–{short(row.high, 2)}</span>'
     note = f' title="{escape(row.note, quote=True)}"' if row.note else ""
     star = '<span class="noted" aria-label="see notes">*</span>' if row.note else ""
     css = f' class="{mark}"' if mark else ""
@@ -58,37 +58,46 @@ def summary(rows: Sequence[Row], looks: Looks, caption: str) -> str:
     keys = looks.sort(key_of(row) for row in rows)
     error = bool(rows) and is_error(rows[0].metric)
     horizons = any(row.horizon for row in rows)
-    lines: dict[tuple[str, str, str], dict[Key, Row]] = {}
+    lines: dict[tuple[str, str], dict[str, dict[Key, Row]]] = {}
     for row in rows:
-        lines.setdefault((row.data, row.system, row.horizon), {})[key_of(row)] = row
-    many_data = len({data for data, _, _ in lines}) > 1
+        system_lines = lines.setdefault((row.data, row.system), {})
+        system_lines.setdefault(row.horizon, {})[key_of(row)] = row
+    many_data = len({data for data, _ in lines}) > 1
     head = '<th scope="col">system</th>'
     head += '<th scope="col">horizon</th>' if horizons else ""
     head += "".join(
         f'<th scope="col" class="{family(key.model)}">{_broken(str(key))}</th>' for key in keys
     )
     body = []
-    for (data, system, horizon), found in lines.items():
-        finite = {k: r.value for k, r in found.items() if r.value is not None}
-        values = {k: float(v) for k, v in finite.items() if math.isfinite(v)}
-        bar = best_trivial(values) if error else None
-        learned = {k: v for k, v in values.items() if family(k.model) == "learned"}
-        best = min(learned, key=lambda k: learned[k]) if error and len(learned) > 1 else None
-        name = f"{system} <small>{escape(data)}</small>" if many_data else escape(system)
-        line = [f'<th scope="row">{name}</th>']
-        if horizons:
-            line.append(f"<td>{escape(horizon)}</td>")
-        for key in keys:
-            marks = ["best"] if key == best else []
-            if bar and key in learned and learned[key] >= bar[1]:
-                marks.append("beaten")
-            line.append(cell(found.get(key), " ".join(marks)))
-        body.append(f"<tr>{''.join(line)}</tr>")
+    for (data, system), by_horizon in lines.items():
+        small = f" <small>{escape(data)}</small>" if many_data else ""
+        first = f'<th scope="rowgroup" rowspan="{len(by_horizon)}">{escape(system)}{small}</th>'
+        inner = []
+        for horizon, found in by_horizon.items():
+            line = f"<td>{escape(horizon)}</td>" if horizons else ""
+            inner.append(f"<tr>{first}{line}{_figures(found, keys, error)}</tr>")
+            first = ""
+        body.append(f"<tbody>{''.join(inner)}</tbody>")
     table = (
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table>"
+        f"{''.join(body)}</table>"
     )
     return scrolling(table, caption) + _notes(rows)
+
+
+def _figures(found: dict[Key, Row], keys: Sequence[Key], error: bool) -> str:
+    """The cells of a line, in the order of the keys."""
+    finite = {key: row.value for key, row in found.items() if row.value is not None}
+    values = {key: float(value) for key, value in finite.items() if math.isfinite(value)}
+    bar = best_trivial(values) if error else None
+    learned = {key: value for key, value in values.items() if family(key.model) == "learned"}
+    best = min(learned, key=lambda key: learned[key]) if error and len(learned) > 1 else None
+    cells = []
+    for key in keys:
+        marks = ["best"] if key == best else []
+        marks += ["beaten"] if bar and key in learned and learned[key] >= bar[1] else []
+        cells.append(cell(found.get(key), " ".join(marks)))
+    return "".join(cells)
 
 
 def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:

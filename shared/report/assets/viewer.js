@@ -200,7 +200,7 @@
     const { viewer } = panes.generated;
     viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
     viewer.zoomTo();
-    viewer.zoom(0.9); // the molecule moves
+    viewer.zoom(1.4); // 3Dmol leaves wide margins
     viewer.render();
     panes.reference.viewer.setView(viewer.getView());
   }

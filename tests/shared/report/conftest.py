@@ -38,11 +38,15 @@ def models() -> list[tuple[str, str, float]]:
 def invented_rows(system: str, factor: float) -> list[dict[str, Any]]:
     rows = []
 
-    def add(part: str, protocol: str, model: str, metric: str, value: float, **columns: Any) -> None:
+    def add(
+        part: str, protocol: str, model: str, metric: str, value: float, **columns: Any
+    ) -> None:
         job = f"{part}/{system}/{model}"
         interval = {"low": 0.8 * value, "high": 1.3 * value, "n": 20}
         row = {"job": job, "protocol": protocol, "part": part, "data": DATA, "system": system}
-        rows.append({**row, "model": model, "metric": metric, "value": value, **interval, **columns})
+        rows.append(
+            {**row, "model": model, "metric": metric, "value": value, **interval, **columns}
+        )
 
     for model, variant, scale in models():
         for frames in (10, 100, 1000):
@@ -58,7 +62,13 @@ def invented_rows(system: str, factor: float) -> list[dict[str, Any]]:
                 add("distributions", "P6", model, metric, 1 + 10 * scale, variant=variant)
             speed = {"unit": "ps/s", "timing": True, "horizon": "64 replicas"}
             add("cost", "P7", model, "speed", 3.1, variant=variant, **speed)
-    published = {"horizon": "100 frames", "horizon_fs": 50.0, "unit": "Å", "low": None, "high": None}
+    published = {
+        "horizon": "100 frames",
+        "horizon_fs": 50.0,
+        "unit": "Å",
+        "low": None,
+        "high": None,
+    }
     note = "not comparable: published on real MD17 <b>&"
     add("s2l", "P1", "DiffMD (published)", "RMSE com", 0.64, note=note, **published)
     return rows

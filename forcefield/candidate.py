@@ -1,0 +1,183 @@
+"""Molecular dynamics as a `shared.evaluation.candidates.Candidate`: `forcefield:NAME` in a config,
+and the engines `sgdml` and `xtb` that made the references, moved by the same integrators.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
+from forcefield.propagator import Ensemble, ForceFieldPropagator, ForceProvider, forces_of
+from shared.evaluation.candidates import Variant, repeated
+from shared.evaluation.systems import Past, System
+from shared.friction import friction_from_frames, friction_spread
+from shared.state import PhaseState
+from shared.units import FS_PER_PS
+
+__all__ = ["Dynamics", "open_candidate", "open_sgdml", "open_xtb"]
+
+Float = npt.NDArray[np.float64]
+
+BATCH = 32  # frames whose energies are computed together
+
+
+class Dynamics:
+    """A force field with the integrator of each variant.
+
+    A start takes the velocity of a pair of frames and the forces at the second: those of the data
+    where it has them, else the force field's own. `fitted` needs a third frame.
+
+    Args:
+        name: as in configs.
+        forces: system -> what gives the forces of a start.
+        timestep_fs: None: the reference's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forces: Callable[[System], ForceProvider],
+        timestep_fs: float | None = None,
+        weights: dict[str, str] | None = None,
+    ) -> None:
+        self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
+        self.weights = weights or {}
+
+    def variants(self, system: System) -> tuple[Variant, ...]:
+        return ("fitted", "unknown", "nve") if _like_md17(system) else ("nve", "nvt")
+
+    def step_fs(self, system: System) -> float:
+        return self._timestep_fs or system.interval_fs
+
+    def propagator(self, system: System, variant: Variant) -> ForceFieldPropagator:
+        kind, temperature = "nve", system.temperature_K
+        if variant in ("fitted", "unknown"):
+            kind = "nose-hoover"
+        elif variant == "nvt":
+            kind = "bussi"
+        return ForceFieldPropagator(
+            self._forces(system),
+            ensemble=Ensemble(kind, None if kind == "nve" else temperature),  # type: ignore[arg-type]
+            timestep_fs=self.step_fs(system),
+            dof=None if _like_md17(system) else lambda n_atoms: 3 * n_atoms - 6,
+            reference=system.reference,
+        )
+
+    def start(self, past: Past, variant: Variant, samples: int, seed: int) -> PhaseState:
+        system, x = past.system, past.positions
+        propagator = self.propagator(system, variant)
+        interval = system.interval_fs
+        state = PhaseState(system.numbers, x[:, -1])
+        forces = past.forces
+        if forces is None:
+            forces = self._evaluate(propagator, state)
+        friction = None
+        if variant == "fitted":
+            middle = self._evaluate(propagator, replace(state, positions=x[:, -2]))
+            friction = friction_from_frames(
+                x[:, -3:], middle, forces, interval, system.masses, system.temperature_K
+            )[:, None]
+        elif variant == "unknown":
+            friction = np.zeros((len(x), 1))
+        state = PhaseState(system.numbers, repeated(x[:, -1], samples))
+        if friction is not None:
+            friction = repeated(friction, samples)
+            if variant == "unknown" and samples > 1:
+                spread = friction_spread(len(system.numbers))
+                friction = np.random.default_rng(seed).normal(scale=spread, size=friction.shape)
+            state = replace(state, thermostat=friction)
+        before, forces = repeated(x[:, -2], samples), repeated(forces, samples)
+        return propagator.from_pair(state, before, interval, forces)
+
+    def energies_and_forces(self, system: System, positions: Float) -> tuple[Float, Float]:
+        """Energies [F], eV, and forces [F, N, 3], eV/Å, of positions [F, N, 3]."""
+        energies, forces = [], []
+        for at in range(0, len(positions), BATCH):
+            state = PhaseState(system.numbers, positions[at : at + BATCH])
+            found = self._forces(system)(state)(torch.from_numpy(state.positions))
+            energies.append(found[0].detach().double().cpu().numpy())
+            forces.append(found[1].detach().double().cpu().numpy())
+        return np.concatenate(energies), np.concatenate(forces)
+
+    def evaluations_per_ps(self, system: System) -> float | None:
+        """Force evaluations per ps of one replica."""
+        return FS_PER_PS / self.step_fs(system)
+
+    @staticmethod
+    def _evaluate(propagator: ForceFieldPropagator, state: PhaseState) -> Float:
+        found = propagator.forces(state)(torch.from_numpy(state.positions))[1]
+        return np.asarray(found.detach().double().cpu().numpy())
+
+
+def open_candidate(name: str) -> Dynamics:
+    """A shipped force field, or one in a folder.
+
+    Raises:
+        InputError: there is none; the message names those there are.
+    """
+    opened = open_checkpoint(name)
+    loaded: LoadedPotential | None = None
+
+    def forces(system: System) -> ForceProvider:
+        nonlocal loaded
+        types_of(opened.config, system.numbers)
+        loaded = loaded or build(opened)
+        # A trajectory of a second or so of computing is not worth a compiler's minute.
+        return forces_of(loaded, compiled=False)
+
+    timestep_fs = opened.config.defaults.get("timestep_fs")
+    weights = {opened.config.name: opened.config.weights_sha256}
+    return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights)
+
+
+def open_sgdml(name: str = "") -> Dynamics:
+    """The sGDML force field of each molecule, in the data folder."""
+    from shared.data.npz import ArrayFile
+    from shared.errors import InputError
+    from shared.metrics.energetics import sgdml_model
+    from shared.units import KCAL_PER_MOL_IN_EV
+
+    def forces(system: System) -> ForceProvider:
+        try:
+            from sgdml.predict import GDMLPredict
+        except ImportError:
+            raise InputError("sgdml is not installed: pip install 'trajgen[reference]'") from None
+        arrays = ArrayFile(sgdml_model(system.name))
+        if not np.array_equal(arrays["z"], system.numbers):
+            raise InputError(f"sGDML {system.name}: made for atoms in another order")
+        predictor = GDMLPredict({key: arrays[key] for key in arrays}, max_processes=1)
+
+        def evaluate(positions: Tensor) -> tuple[Tensor, Tensor]:
+            x = positions.numpy()
+            energies, slopes = predictor.predict(x.reshape(len(x), -1))
+            found = torch.from_numpy(slopes.reshape(x.shape) * KCAL_PER_MOL_IN_EV)
+            return torch.from_numpy(energies * KCAL_PER_MOL_IN_EV), found
+
+        return lambda start: evaluate
+
+    return Dynamics("sgdml", forces)
+
+
+def open_xtb(name: str = "") -> Dynamics:
+    """GFN2-xTB, about 1 ms an evaluation."""
+    from shared.data.gfn2 import XTBEngine
+
+    def forces(system: System) -> ForceProvider:
+        engine = XTBEngine(system.numbers)
+
+        def evaluate(positions: Tensor) -> tuple[Tensor, Tensor]:
+            found = [engine.energy_and_forces(frame) for frame in positions.numpy()]
+            energies = torch.tensor([energy for energy, _ in found], dtype=torch.float64)
+            return energies, torch.from_numpy(np.stack([slope for _, slope in found]))
+
+        return lambda start: evaluate
+
+    return Dynamics("xtb", forces, 0.5)
+
+
+def _like_md17(system: System) -> bool:
+    return system.thermostat == "nose-hoover"
