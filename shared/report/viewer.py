@@ -110,7 +110,7 @@ def _at(
         return None
     own = arrays["time_fs"].astype(np.float64)
     nearest = np.argmin(abs(own[None, :] - time[:, None]), axis=1)
-    tolerance = 0.51 * (time[1] - time[0]) if len(time) > 1 else 1.0
+    tolerance = 0.51 * (own[1] - own[0]) if len(own) > 1 else 0.01
     there = abs(own[nearest] - time) <= tolerance
     n = len(there) if there.all() else int(np.argmin(there))
     frames = arrays["positions"][nearest[:n]]
