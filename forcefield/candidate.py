@@ -46,6 +46,7 @@ class Dynamics:
     ) -> None:
         self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
         self.weights = weights or {}
+        self.identity = " ".join([name, *self.weights.values()])
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         return ("fitted", "unknown", "nve") if _like_md17(system) else ("nve", "nvt")

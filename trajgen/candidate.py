@@ -1,10 +1,11 @@
 """The generator as a `shared.evaluation.candidates.Candidate`: `trajgen:NAME` in a config."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from shared.checkpoint import Checkpoint
+from shared.checkpoint import Checkpoint, shipped
 from shared.evaluation.candidates import Variant, repeated
 from shared.evaluation.systems import Past, System
 from shared.evaluation.trivial import velocities_at_start
@@ -25,6 +26,8 @@ class GeneratorCandidate:
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         self.name, self._checkpoint = name, checkpoint
         self.weights: dict[str, str] = {}
+        beside = [checkpoint.folder, *_specialists(checkpoint)]
+        self.identity = " ".join(open_checkpoint(str(f)).config.weights_sha256 for f in beside)
         self._built: dict[str, Generator] = {}
 
     def variants(self, system: System) -> tuple[Variant, ...]:
@@ -77,6 +80,14 @@ class GeneratorCandidate:
             hook.remove()
             generator.compile = compiled
         return counted * 1000.0 / generator.lag_fs
+
+
+def _specialists(checkpoint: Checkpoint) -> list[Path]:
+    """Folders of the fine-tuned checkpoints that ship beside one."""
+    known = shipped("trajgen")
+    if checkpoint.folder not in known.values():
+        return []
+    return [f for name, f in sorted(known.items()) if name.startswith(f"{checkpoint.folder.name}-")]
 
 
 def open_candidate(name: str) -> GeneratorCandidate:

@@ -34,10 +34,12 @@ class Candidate(Protocol):
 
     Attributes:
         name: as in configs and results.
+        identity: changes whenever its results may: with the weights it can choose from.
         weights: name -> SHA-256 of the weights used so far; empty without any.
     """
 
     name: str
+    identity: str
     weights: dict[str, str]
 
     def variants(self, system: System) -> tuple[Variant, ...]:

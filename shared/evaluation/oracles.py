@@ -28,7 +28,7 @@ STATIC = "static-oracle"
 class Oracle:
     """The dynamic oracle of any reference that has one."""
 
-    name = "oracle"
+    name = identity = "oracle"
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}
@@ -92,7 +92,7 @@ class _Playback:
 class StaticOracle:
     """The reference against itself: it has distributions and no trajectories."""
 
-    name = STATIC
+    name = identity = STATIC
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}

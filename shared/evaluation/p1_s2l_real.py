@@ -100,7 +100,7 @@ def measure(candidate: Candidate, name: str, settings: S2LReal, context: Context
     interval = candidate.step_fs(system)
     reach = np.full(len(starts), longest)
     found = measure_accuracy(
-        "s2l-real",
+        "s2l_real",
         candidate,
         past,
         truth,
@@ -115,13 +115,13 @@ def measure(candidate: Candidate, name: str, settings: S2LReal, context: Context
         found += _window_means(candidate, name, settings, starts)
         if name in PUBLISHED:
             note = "horizon and normalisation not stated in the paper"
-            row = row_of("s2l-real", "P1", system, candidate)
+            row = row_of("s2l_real", "P1", system, candidate)
             columns = {"metric": "ARMSE (published)", "unit": "Å", "note": note}
             found.append(row(PUBLISHED[name], model="DiffMD (published)", **columns))
     if candidate.name in TRIVIAL:
         return found
     return found + measure_ensemble(
-        "s2l-real",
+        "s2l_real",
         candidate,
         past,
         truth,
@@ -139,7 +139,7 @@ def _window_means(
     """The mean of the frames of the window itself, which no predictor can know."""
     sparse = load_frames(name)
     system, numbers = sparse.system, sparse.data.frames
-    row = row_of("s2l-real", "P1", system, candidate)
+    row = row_of("s2l_real", "P1", system, candidate)
     rows = []
     for frames in settings.horizons:
         per_start: dict[str, list[npt.NDArray[np.float64]]] = {"raw": [], "com": []}

@@ -39,6 +39,7 @@ __all__ = [
     "SparseFrames",
     "System",
     "check_systems",
+    "data_files",
     "isomers_under_test",
     "real_series",
     "sparse_frames",
@@ -380,3 +381,23 @@ def _system(
         mean=np.asarray(train, dtype=np.float64).mean(axis=0) if seen else None,
         **conditions,
     )
+
+
+def data_files(part: str, systems: list[str]) -> list[Path]:
+    """The files that a part of an evaluation reads, those that are here."""
+    loaders: dict[str, Callable[[str], Any]] = {
+        "consecutive": real_series,
+        "sparse": sparse_frames,
+        "s2l_real": sparse_frames,
+    }
+    found: list[Path] = []
+    for name in systems:
+        load = three_bpa if name in SETS["3bpa"] else loaders.get(part, surrogate)
+        try:
+            if name in SETS["isomers"]:
+                found += isomers_under_test("xtb")[0][0].system.files
+            else:
+                found += load(name).system.files
+        except InputError:
+            continue
+    return found

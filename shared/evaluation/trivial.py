@@ -28,7 +28,7 @@ class Trivial:
     """A candidate given by a rule."""
 
     def __init__(self, name: str, rule: Rule) -> None:
-        self.name, self._rule = name, rule
+        self.name, self.identity, self._rule = name, name, rule
         self.weights: dict[str, str] = {}
 
     def variants(self, system: System) -> tuple[Variant, ...]:

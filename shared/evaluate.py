@@ -1,0 +1,219 @@
+"""python -m shared.evaluate --config configs/evaluate/md17.yaml: both heads by one yardstick.
+
+Measures every part of the config for every model on every system. Each measurement is stored in the
+results file as soon as it is made; an interrupted evaluation, started again, goes on where it
+stopped. Exit codes: 0 all that could be measured was, 2 bad input (one line), 1 anything else.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from shared.evaluation.candidates import Candidate
+    from shared.evaluation.config import Evaluation
+    from shared.evaluation.results import Results
+
+__all__ = ["evaluate", "main"]
+
+PROGRAM = "shared.evaluate"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--quick", action="store_true")
+    own.add_argument("--fresh", action="store_true")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    switches, rest = own.parse_known_args(arguments)
+    try:
+        from shared.config import config_parser, parse_config
+        from shared.evaluation.config import PARTS, Evaluation
+
+        sections: dict[str, type] = {"evaluation": Evaluation}
+        sections |= {name: part.settings for name, part in PARTS.items()}
+        parser = config_parser(
+            f"python -m {PROGRAM}", "Measures models by the protocols P1 to P7.", sections
+        )
+        parser.add_argument(
+            "--quick", action="store_true", help="a subset of about a minute: does it run?"
+        )
+        parser.add_argument(
+            "--fresh", action="store_true", help="measure again what the results file has"
+        )
+        if not rest:
+            parser.print_help()
+            return 0
+        config = parse_config(parser, rest)
+        settings = {name: getattr(config, name) for name in PARTS}
+        command = f"python -m {PROGRAM} {' '.join(arguments)}"
+        evaluate(
+            config.evaluation,
+            settings,
+            quick=switches.quick,
+            fresh=switches.fresh,
+            command=command,
+        )
+    except InputError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; the same command goes on", file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluate(
+    evaluation: "Evaluation",
+    settings: dict[str, Any],
+    *,
+    quick: bool = False,
+    fresh: bool = False,
+    command: str = "",
+) -> "Results":
+    """Measure all that is asked for and not there yet.
+
+    Args:
+        evaluation: what, and where to.
+        settings: part -> its settings.
+        quick: the subset of about a minute: the first system of each part, few starts, short runs.
+        fresh: measure again.
+        command: kept with the results.
+
+    Raises:
+        InputError: something that cannot be measured as asked; nothing was written.
+    """
+    import torch
+
+    from shared.evaluation.config import checked_parts
+    from shared.evaluation.results import Results
+    from shared.provenance import provenance
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
+    _, plan, candidates = checked_parts(evaluation, settings)
+    folder = Path(evaluation.artefacts or f"runs/evaluate/{evaluation.name}")
+    path = Path(evaluation.results or f"docs/results/{evaluation.name}.json")
+    if quick:
+        settings = {name: section.quick() for name, section in settings.items()}
+        plan = [(part, systems[:1], models) for part, systems, models in plan]
+        folder, path = folder / "quick", folder / "quick.json"
+    results = Results(path, evaluation.name, folder, provenance(_files(plan)))
+    jobs = [(part, name, model) for part, names, models in plan for name in names for model in models]
+    done = []
+    with _progress(len(jobs)) as report:
+        for number, (part, name, model) in enumerate(jobs):
+            job = f"{part}/{name}/{model}"
+            report(number, job)
+            _measured(
+                results,
+                job,
+                candidates[model],
+                settings[part],
+                folder,
+                evaluation.seed,
+                fresh=fresh,
+                command=command,
+                report=lambda line, number=number, job=job: report(number, f"{job}: {line}"),
+            )
+            done.append(job)
+    from shared.evaluation.tables import summary
+
+    print(summary(results.rows(done), path))
+    return results
+
+
+def _measured(
+    results: "Results",
+    job: str,
+    candidate: "Candidate",
+    settings: Any,
+    folder: Path,
+    seed: int,
+    *,
+    fresh: bool,
+    command: str,
+    report: Callable[[str], None],
+) -> None:
+    """Make one measurement and store it, unless it is there."""
+    from shared.config import resolved
+    from shared.evaluation.config import PARTS
+    from shared.evaluation.rollout import Context, Skip
+    from shared.provenance import git_commit
+
+    part, name, _ = job.split("/", 2)
+    plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
+    identity = json.dumps([job, plain, seed, candidate.identity], sort_keys=True)
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    if not fresh and results.known(job, fingerprint):
+        return
+    began, skipped = time.monotonic(), None
+    try:
+        context = Context(folder, seed, report)
+        rows = PARTS[part].measure(candidate, name, settings, context)
+    except (Skip, InputError) as reason:
+        rows, skipped = [], str(reason)
+    results.put(
+        job,
+        rows,
+        {
+            "fingerprint": fingerprint,
+            "settings": plain,
+            "seed": seed,
+            "weights": dict(candidate.weights),
+            "seconds": round(time.monotonic() - began, 1),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": _machine(),
+            "git_commit": git_commit(),
+            "command": command,
+            "skipped": skipped,
+        },
+    )
+
+
+def _files(plan: list[tuple[str, list[str], list[str]]]) -> list[Path]:
+    """Data files of the systems, for their checksums; what is not here is not listed."""
+    from shared.evaluation.systems import data_files
+
+    return sorted({path for part, names, _ in plan for path in data_files(part, names)})
+
+
+def _machine() -> str:
+    """The processor's name, where it is known, and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(": ")[1] for line in names if line.startswith("model name")), "")
+    return f"{name or platform.processor()}, {os.cpu_count()} cores"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, str], None]]:
+    """A function that says how far it is: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda number, line: print(
+            f"[{number + 1}/{total}] {line}", file=sys.stderr, flush=True
+        )
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("starting", total=total)
+        yield lambda number, line: shown.update(task, completed=number, description=line)
+        shown.update(task, completed=total, description="done")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What an evaluation is: data set, systems, models, parts and their settings.
+
+A part is one measurement of a protocol, in a file of its own. Each has a section in the config; one
+that names `models` or `systems` is made for those alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errors import InputError
+from shared.evaluation import (
+    p1_consecutive,
+    p1_o2o,
+    p1_s2l,
+    p1_s2l_real,
+    p1_sparse,
+    p2_stability,
+    p3_energies,
+    p4_windows,
+    p5_long,
+    p6_distributions,
+    p7_cost,
+)
+from shared.evaluation.candidates import Candidate, open_candidate
+from shared.evaluation.results import Row
+from shared.evaluation.rollout import Context
+from shared.evaluation.systems import check_systems
+
+__all__ = ["PARTS", "Evaluation", "Part", "checked_parts"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement.
+
+    Attributes:
+        protocol: P1 to P7.
+        settings: its dataclass, a section of the config.
+        measure: (candidate, system, settings, context) -> rows; raises Skip with a reason.
+        sets: data sets that it is made on.
+    """
+
+    protocol: str
+    settings: type[Any]
+    measure: Callable[[Candidate, str, Any, Context], list[Row]]
+    sets: tuple[str, ...]
+
+
+PARTS = {
+    "s2l": Part("P1", p1_s2l.S2L, p1_s2l.measure, ("md17",)),
+    "o2o": Part("P1", p1_o2o.O2O, p1_o2o.measure, ("isomers",)),
+    "consecutive": Part("P1", p1_consecutive.Consecutive, p1_consecutive.measure, ("md17",)),
+    "sparse": Part("P1", p1_sparse.Sparse, p1_sparse.measure, ("md17",)),
+    "s2l_real": Part("P1", p1_s2l_real.S2LReal, p1_s2l_real.measure, ("md17",)),
+    "stability": Part("P2", p2_stability.Stability, p2_stability.measure, ("md17", "isomers", "3bpa")),
+    "energies": Part("P3", p3_energies.Energies, p3_energies.measure, ("3bpa",)),
+    "windows": Part("P4", p4_windows.Windows, p4_windows.measure, ("md17",)),
+    "long": Part("P5", p5_long.Long, p5_long.measure, ("md17",)),
+    "distributions": Part(
+        "P6", p6_distributions.Distributions, p6_distributions.measure, ("md17",)
+    ),
+    "cost": Part("P7", p7_cost.Cost, p7_cost.measure, ("md17",)),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to measure, and where to put it.
+
+    Args:
+        name: of the evaluation.
+        data: md17, isomers or 3bpa.
+        systems: molecules, isomers or temperatures; empty: all of the data set.
+        models: trivial predictors, oracles, `trajgen:NAME`, `forcefield:NAME`.
+        parts: those to measure; empty: all that the data set has.
+        seed: of all that is random.
+        results: the results file; null: docs/results/<name>.json.
+        artefacts: folder of curves and trajectories; null: runs/evaluate/<name>.
+    """
+
+    name: str
+    data: str
+    systems: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=lambda: ["persistence", "inertia", "mean"])
+    parts: list[str] = field(default_factory=list)
+    seed: int = 0
+    results: str | None = None
+    artefacts: str | None = None
+
+
+def checked_parts(
+    evaluation: Evaluation, settings: dict[str, Any]
+) -> tuple[list[str], list[tuple[str, list[str], list[str]]], dict[str, Candidate]]:
+    """Everything that can be refused before anything is measured.
+
+    Returns:
+        the systems; (part, its systems, its models) in the order of measuring; and the candidates.
+
+    Raises:
+        InputError: a data set, system, part or model that is not there (those that are get named),
+            or an interval that no frame of the reference lies at.
+    """
+    systems = check_systems(evaluation.data, evaluation.systems)
+    own = [part for part, entry in PARTS.items() if evaluation.data in entry.sets]
+    if unknown := [part for part in evaluation.parts if part not in own]:
+        raise InputError(
+            f"parts: {unknown[0]} is not measured on {evaluation.data}; there are {', '.join(own)}"
+        )
+    plan = []
+    names = list(evaluation.models)
+    for part in evaluation.parts or own:
+        chosen = settings[part]
+        for_systems = systems
+        if chosen.systems is not None:
+            for_systems = check_systems(evaluation.data, chosen.systems)
+        for_models = names if chosen.models is None else chosen.models
+        plan.append((part, list(for_systems), list(for_models)))
+        _check_numbers(part, chosen)
+        _check_interval(part, evaluation.data, chosen)
+    wanted = dict.fromkeys(model for _, _, models in plan for model in models)
+    return systems, plan, {model: open_candidate(model) for model in wanted}
+
+
+_REFERENCE_FS = {"md17": 0.5, "isomers": 1.0, "3bpa": 0.5}
+
+
+def _check_interval(part: str, data: str, settings: Any) -> None:
+    """An interval must be a whole number of the reference's frames."""
+    reference = _REFERENCE_FS[data]
+    given: Sequence[float] = getattr(settings, "gaps_fs", [])
+    interval = getattr(settings, "interval_fs", None)
+    for name, values in (("interval_fs", [interval] if interval else []), ("gaps_fs", given)):
+        for value in values:
+            ratio = value / reference
+            if ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6:
+                raise InputError(
+                    f"{part}.{name}: {value:g} fs is no multiple of the {reference:g} fs between "
+                    f"frames of {data}"
+                )
+
+
+def _check_numbers(part: str, settings: Any) -> None:
+    """Counts and lengths are positive."""
+    for name in ("starts", "replicas", "samples", "ensemble", "length_ps", "frames", "isomers"):
+        value = getattr(settings, name, None)
+        values = value if isinstance(value, (tuple, list)) else [value]
+        least = 0 if (part, name) in (("sparse", "starts"), ("energies", "frames")) else 1e-9
+        if any(v is not None and v < least for v in values):
+            raise InputError(f"{part}.{name} must be more than 0, not {value}")
+    for name in ("horizons", "ensemble_horizons"):
+        if any(frames < 1 for frames in getattr(settings, name, [])):
+            raise InputError(f"{part}.{name}: a horizon is a number of frames, 1 or more")
