@@ -62,6 +62,8 @@ def render(group: Group, looks: Looks, name: str) -> str:
         for key, values in group.choices.items()
     }
     keys = [key for panel in group.panels for key in panel.keys]
+    shared = any(len(panel.keys) > 1 for panel in group.panels)  # else the titles say which
+    legend = looks.legend(keys) if shared else ""
     panels = "".join(
         f'<figure class="panel"{_attributes(panel.choice)}>'
         f"<figcaption>{_titled(panel.caption)}</figcaption>{panel.svg}</figure>"
@@ -69,7 +71,7 @@ def render(group: Group, looks: Looks, name: str) -> str:
     )
     return (
         f'<div class="group"><h4>{escape(group.title)}</h4><p>{escape(group.text)}</p>'
-        f"{choices(name, offered)}{looks.legend(keys)}"
+        f"{choices(name, offered)}{legend}"
         f'<div class="panels" id="{name}">{panels}</div></div>'
     )
 

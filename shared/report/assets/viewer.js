@@ -32,7 +32,6 @@
     for (const name of ["generated", "reference"]) {
       const element = byId("viewer-" + name);
       const viewer = $3Dmol.createViewer(element, {
-        backgroundAlpha: 0,
         antialias: true,
         disableFog: true,
       });
@@ -48,6 +47,15 @@
     }
     panes.generated.viewer.linkViewer(panes.reference.viewer);
     panes.reference.viewer.linkViewer(panes.generated.viewer);
+  }
+
+  // The page's own colour, light or dark.
+  function paint() {
+    for (const { element, viewer } of Object.values(panes)) {
+      const parts = getComputedStyle(element).getPropertyValue("color").match(/\d+/g).slice(0, 3);
+      const hex = parts.map((part) => Number(part).toString(16).padStart(2, "0")).join("");
+      viewer.setBackgroundColor("#" + hex, 1);
+    }
   }
 
   function turn(event) {
@@ -76,7 +84,7 @@
     const style = structuredClone(styles[byId("viewer-style").value]);
     for (const part of Object.values(style)) {
       part.colorscheme = "Jmol";
-      if (ghost) Object.assign(part, { opacity: 0.35, color: "#8a8a8a" });
+      if (ghost) Object.assign(part, { opacity: 0.5, color: "#3f9bf0" });
       if (ghost) delete part.colorscheme;
     }
     return style;
@@ -197,10 +205,16 @@
   }
 
   function reset() {
-    const { viewer } = panes.generated;
-    viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
-    viewer.zoomTo();
-    viewer.zoom(1.4); // 3Dmol leaves wide margins
+    // The sphere that holds every atom at the start, with a margin: 3Dmol.js looks from z = 150
+    // through 20 degrees.
+    const { element, viewer } = panes.generated;
+    const start = coordinates(state.clip.generated).slice(0, 3 * state.clip.elements.length);
+    let radius = 1;
+    for (let i = 0; i < start.length; i += 3)
+      radius = Math.max(radius, Math.hypot(start[i], start[i + 1], start[i + 2]));
+    const narrow = Math.min(1, element.clientWidth / Math.max(1, element.clientHeight));
+    const away = (radius + 0.7) / Math.tan(Math.PI / 18) / narrow;
+    viewer.setView([0, 0, 0, 150 - away, 0, 0, 0, 1]);
     viewer.render();
     panes.reference.viewer.setView(viewer.getView());
   }
@@ -243,6 +257,7 @@
 
   try {
     start();
+    paint();
     choose(0);
   } catch (error) {
     problem(`The 3D view needs WebGL, which this browser does not give (${error.message}).`);
@@ -258,6 +273,7 @@
   byId("viewer-style").addEventListener("change", () => show(state.frame));
   byId("viewer-overlay").addEventListener("change", () => build(false));
   byId("viewer-reset").addEventListener("click", reset);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   window.addEventListener("resize", () => {
     for (const pane of Object.values(panes)) pane.viewer.resize();
   });

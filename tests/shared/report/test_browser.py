@@ -19,7 +19,7 @@ pytestmark = [
     ),
 ]
 
-# Share of a canvas that is not background, and the sum of its bytes to tell pictures apart.
+# Share of a canvas that does not look like its corner, and a sum that tells pictures apart.
 PICTURE = """name => {
   const source = document.querySelector(`#viewer-${name} canvas`);
   const copy = new OffscreenCanvas(source.width, source.height).getContext("2d");
@@ -27,7 +27,7 @@ PICTURE = """name => {
   const bytes = copy.getImageData(0, 0, source.width, source.height).data;
   let drawn = 0, sum = 0;
   for (let i = 0; i < bytes.length; i += 4) {
-    if (bytes[i + 3] > 0) drawn++;
+    if ([0, 1, 2].some((k) => Math.abs(bytes[i + k] - bytes[k]) > 8)) drawn++;
     sum = (sum * 31 + bytes[i] + 7 * bytes[i + 1] + 13 * bytes[i + 2]) % 1e9;
   }
   return { share: drawn / (source.width * source.height), sum };
@@ -127,6 +127,28 @@ def test_turns_with_the_keys_both_together(visit: Visit) -> None:
     for name, picture in before.items():
         assert visit.picture(name)["sum"] != picture
     visit.page.locator("#viewer-reset").press("Enter")
+
+
+def test_the_background_follows_the_theme(visit: Visit) -> None:
+    corner = """() => {
+      const source = document.querySelector("#viewer-generated canvas");
+      const copy = new OffscreenCanvas(1, 1).getContext("2d");
+      copy.drawImage(source, 0, 0);
+      return copy.getImageData(0, 0, 1, 1).data[0];
+    }"""
+
+    def becomes(low: int, high: int) -> bool:
+        for _ in range(100):  # the page is told at its next frame
+            if low <= visit.page.evaluate(corner) <= high:
+                return True
+            visit.page.wait_for_timeout(100)
+        return False
+
+    assert becomes(230, 255)
+    visit.page.emulate_media(color_scheme="dark")
+    assert becomes(0, 40)
+    visit.page.emulate_media(color_scheme="light")
+    assert becomes(230, 255)
 
 
 def test_style_and_ghost_change_the_picture(visit: Visit) -> None:
