@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 from _environment import ROOT
+from _jobs import Skip
 from _report import Row, Target
-from _runs import SEED, Settings, Skip, subject, surrogate_start
+from _runs import SEED, Settings, subject, surrogate_start
 
 from shared.data.gfn2 import XTBDynamics, XTBEngine, XTBSettings
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts

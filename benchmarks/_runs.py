@@ -67,10 +67,6 @@ class Settings:
     folder: Path = Path("runs/benchmark")
 
 
-class Skip(Exception):
-    """A measurement that cannot be made here; the message says why."""
-
-
 # --- a checkpoint on a molecule -----------------------------------------------------------------
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from _jobs import Skip
 from _report import Row, Target
-from _runs import GROUPS, REFERENCE, LongRun, Settings, Skip, Subject, long_run, subject
+from _runs import GROUPS, REFERENCE, LongRun, Settings, Subject, long_run, subject
 
 from shared.errors import InputError
 from shared.kinetics import backward_velocity
