@@ -20,7 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from shared.layers.fields import allowed_paths, clebsch_gordan
+from shared.layers.fields import Terms, allowed_paths, clebsch_gordan
 
 __all__ = ["Convolution", "RadialNetwork", "scaled_silu"]
 
@@ -76,6 +76,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.channels = channels
         self.paths = allowed_paths(range(lmax_in + 1), range(lmax_pairs + 1), range(lmax_out + 1))
+        self.terms = [clebsch_gordan(*path) for path in self.paths]
         self.width = channels * len(self.paths)
         self.channels_out = [
             channels * sum(l3 == degree for _, _, l3 in self.paths)
@@ -96,21 +97,18 @@ class Convolution(nn.Module):
             A, entries [B, N, 2l + 1, channels_out[l]].
         """
         gathered: list[list[Tensor]] = [[] for _ in self.channels_out]
-        for (l1, l2, l3), radial in zip(self.paths, weights.split(self.channels, -1), strict=True):
+        radials = weights.split(self.channels, -1)
+        for (l1, l2, l3), terms, radial in zip(self.paths, self.terms, radials, strict=True):
             neighbours = radial.unsqueeze(-2) * field[l1].unsqueeze(-4)  # [B, N, N, m1, K]
             summed = harmonics[l2].mT @ neighbours.flatten(-2)  # [B, N, m2, m1 K]
             if l1 > 0:
-                summed = _project(summed.unflatten(-1, (-1, self.channels)), l1, l2, l3)
+                summed = _project(summed.unflatten(-1, (-1, self.channels)), terms)
             gathered[l3].append(summed)
         return [torch.cat(parts, dim=-1) for parts in gathered]
 
 
-def _project(products: Tensor, l1: int, l2: int, l3: int) -> Tensor:
-    """All products [..., m2, m1, K] of two fields -> their part of degree l3, [..., m3, K]."""
-    components = products.flatten(-3, -2).unbind(-2)
-    width = 2 * l1 + 1
-    rows = [
-        [coefficient * components[m2 * width + m1] for m1, m2, coefficient in row]
-        for row in clebsch_gordan(l1, l2, l3)
-    ]
+def _project(products: Tensor, terms: Terms) -> Tensor:
+    """All products [..., m2, m1, K] of two fields -> the part with these terms, [..., m3, K]."""
+    by_left = [x.unbind(-2) for x in products.unbind(-2)]
+    rows = [[c * by_left[m1][m2] for m1, m2, c in row] for row in terms]
     return torch.stack([functools.reduce(operator.add, row) for row in rows], dim=-2)
