@@ -212,6 +212,19 @@ def test_a_replica_that_broke_before_stays_so() -> None:
     np.testing.assert_array_equal(state.positions[1], start.positions[1])
 
 
+def test_bond_lengths_of_reference_frames() -> None:
+    """Their mean is what bonds are held against."""
+    long = 2.2 * WATER_POSITIONS.numpy()
+    for frames_given, whole in (
+        ([water().positions[0]] * 2, True),
+        ([water().positions[0], long], False),
+    ):
+        reference = np.array(frames_given)
+        propagator = ForceFieldPropagator(forces, reference=reference)
+        (state,) = frames(propagator, water(), 1)
+        assert state.alive.all() == whole
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 
