@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 Tasks = Mapping[str, tuple[Callable[[], Any], int]]
 """What can be done: name -> function, and how often a call of it counts."""
 

@@ -37,15 +37,15 @@ RESULTS = ROOT / "benchmarks" / "results" / "forcefield.json"
 QUICK = {
     "frames": 2,
     "replicas": 2,
-    "stability_ps": 0.02,
+    "stability_ps": 0.01,
     "order_ps": 0.01,
     "speed_s": 0.4,
     "speed_replicas": 2,
     "speed_threads": 1,
     "effect_replicas": 2,
-    "effect_600_ps": 0.02,
-    "effect_1200_ps": 0.02,
-    "effect_others_ps": 0.02,
+    "effect_600_ps": 0.01,
+    "effect_1200_ps": 0.01,
+    "effect_others_ps": 0.01,
     "engine": "eager",
 }
 Rows = list[dict[str, Any]]
