@@ -127,12 +127,12 @@ def speed(model: Model, system: str, settings: Settings) -> list[Row]:
                     *([(theirs[n], "forces")] if theirs else []),
                 ):
                     worker.run(what, settings.speed_s / ROUNDS)
-    row = model.row("P7", "3BPA", "3BPA, float32", n=threads)
+    row = model.row("P7", system, f"3BPA, float32, {threads} threads")
     return _rows(row, ours, theirs)
 
 
 def _rows(row: Callable[..., Row], ours: dict[int, Worker], theirs: dict[int, Worker]) -> list[Row]:
-    """Ratios first, then what they are made of; `n` is the number of threads."""
+    """Ratios first, then what they are made of."""
     rows = []
     missing = "" if theirs else f"mace-torch was not run: {PYTHON} is not set"
     for n in ours:

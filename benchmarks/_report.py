@@ -162,7 +162,8 @@ def table(
         systems = [*systems, "any"]
     lines = [["", "target", "met", *systems]]
     for (_, metric, horizon, model, unit), cells in groups.items():
-        target = next((row["target"] for row in cells.values() if row["target"]), "")
+        bounds = (cells[s]["target"] for s in systems if s in cells)
+        target = " / ".join(dict.fromkeys(bound for bound in bounds if bound))
         if not (everything or target or any(row["beside"] for row in cells.values())):
             continue
         label = ", ".join(part for part in (metric, horizon, model) if part)

@@ -72,8 +72,8 @@ BPA, SIMULATION = tuple(TEMPERATURES), ("replicas", "stability_ps")
 MEASUREMENTS = {
     "accuracy": Measurement(_ff_accuracy.accuracy, BPA, "3bpa", ("frames",)),
     "stability": Measurement(_ff_dynamics.stability, BPA, "3bpa", (*SIMULATION, "ensembles")),
-    "drift": Measurement(_ff_dynamics.drift, ("300 K",), "3bpa", SIMULATION),
-    "order": Measurement(_ff_dynamics.order, ("300 K",), "3bpa", ("replicas", "order_ps")),
+    "drift": Measurement(_ff_dynamics.drift, ("300K",), "3bpa", SIMULATION),
+    "order": Measurement(_ff_dynamics.order, ("300K",), "3bpa", ("replicas", "order_ps")),
     "rmd17": Measurement(_ff_accuracy.rmd17, RMD17_MOLECULES, "rmd17", ("frames",)),
     "md17s": Measurement(_ff_accuracy.md17s, SURROGATE_MOLECULES, "md17s"),
     "speed": Measurement(
