@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from _jobs import Skip
 from _report import Row, Target
 from _runs import (
     Settings,
-    Skip,
     Subject,
     long_run,
     repeat,
@@ -24,7 +24,7 @@ from _runs import (
     surrogate_start,
 )
 
-from shared.data.md17 import SurrogateOracle, load_md17, load_md17s_oracle
+from shared.data.md17 import MD17Series, SurrogateOracle, load_md17, load_md17s_oracle
 from shared.data.splits import SHORT_TO_LONG, FrameRange, evenly_spaced_starts
 from shared.errors import InputError
 from shared.metrics import armse as e
@@ -53,13 +53,13 @@ GEOTDM = {
 }
 
 
-def _truth(s: Subject, oracle: SurrogateOracle, steps: Int) -> Float:
+def true_positions(series: MD17Series, oracle: SurrogateOracle, steps: Int) -> Float:
     """The surrogate's positions [S, T, N, 3] that many steps after the oracle's starts."""
     frames = oracle.start_frames[:, None] + steps
-    return s.series.positions[frames].astype(np.float64)
+    return series.positions[frames].astype(np.float64)
 
 
-def _engine(oracle: SurrogateOracle, mode: str, steps: Int) -> Float:
+def engine_positions(oracle: SurrogateOracle, mode: str, steps: Int) -> Float:
     """Where the engine, restarted, was at those steps [S, T, N, 3]."""
     at = np.searchsorted(oracle.horizon_steps, steps)
     return oracle.positions[mode][:, at].astype(np.float64)
@@ -68,7 +68,7 @@ def _engine(oracle: SurrogateOracle, mode: str, steps: Int) -> Float:
 # --- RMSE at one horizon ------------------------------------------------------------------------
 
 
-def _rmse_rows(
+def ratio_rows(
     row: Callable[..., Row], metric: str, squared: Float, still: Float, target: Target | None = None
 ) -> list[Row]:
     """RMSE as a ratio to persistence and in Å, from squared errors [S, 1] of both."""
@@ -89,7 +89,7 @@ def rmse_rows(s: Subject) -> list[Row]:
     """The rows of `rmse` for any checkpoint."""
     oracle = load_md17s_oracle(s.molecule)
     steps = np.array([HORIZON])
-    truth = _truth(s, oracle, steps)
+    truth = true_positions(s.series, oracle, steps)
     row = s.row("P1", horizon="50 fs", n=N_STARTS, beside=True)
 
     def squared(predicted: Float) -> Float:
@@ -102,8 +102,8 @@ def rmse_rows(s: Subject) -> list[Row]:
         start = surrogate_start(s, oracle.start_frames, acceleration=history == "acceleration")
         predicted = roll_out(s.generator, start, 1, HORIZON * oracle.interval_fs)
         engine = s.row("P1", horizon="50 fs", n=N_STARTS, beside=True, model=f"engine, ξ {mode}")
-        rows += _rmse_rows(row, metric, squared(predicted), still, Target(at_most=bound))
-        rows += _rmse_rows(engine, metric, squared(_engine(oracle, mode, steps)), still)
+        rows += ratio_rows(row, metric, squared(predicted), still, Target(at_most=bound))
+        rows += ratio_rows(engine, metric, squared(engine_positions(oracle, mode, steps)), still)
     return rows
 
 
@@ -138,7 +138,7 @@ def real(molecule: str, settings: Settings) -> list[Row]:
         )
         predicted = roll_out(s.generator, start, 1, HORIZON * series.interval_fs)
         metric = f"real MD17 RMSE@{HORIZON} com, {history}"
-        rows += _rmse_rows(row, metric, squared(predicted), still, target)
+        rows += ratio_rows(row, metric, squared(predicted), still, target)
     return rows
 
 
@@ -152,7 +152,7 @@ def windows(molecule: str, settings: Settings) -> list[Row]:
     interval = s.interval_fs()
     stride = round(interval / oracle.interval_fs)
     steps = np.arange(stride, WINDOW + 1, stride)
-    truth = _truth(s, oracle, steps)
+    truth = true_positions(s.series, oracle, steps)
     row = s.row("P4", horizon="100 fs", n=N_STARTS)
     published = dict(zip(("ADE", "FDE"), GEOTDM[molecule], strict=True))
     rows = []
@@ -160,7 +160,7 @@ def windows(molecule: str, settings: Settings) -> list[Row]:
         start = surrogate_start(s, oracle.start_frames, acceleration=history == "acceleration")
         predicted = roll_out(s.generator, start, len(steps), interval)
         ours = e.displacement_errors(predicted[:, None], truth)
-        engine = e.displacement_errors(_engine(oracle, mode, steps)[:, None], truth)
+        engine = e.displacement_errors(engine_positions(oracle, mode, steps)[:, None], truth)
         for name, column in published.items():
             judged = name == "ADE" and history == "acceleration"
             target = Target(at_most=0.5) if judged else None
@@ -194,7 +194,7 @@ def ensemble(molecule: str, settings: Settings) -> list[Row]:
     interval = s.interval_fs()
     stride = round(interval / oracle.interval_fs)
     steps = np.arange(stride, LONG_HORIZON + 1, stride)
-    truth = _truth(s, oracle, steps)
+    truth = true_positions(s.series, oracle, steps)
     start = surrogate_start(s, oracle.start_frames)
     row = s.row("P1", horizon="500 fs", n=N_STARTS * settings.ensemble)
     metric = f"ARMSE({LONG_HORIZON}) com"

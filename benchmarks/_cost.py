@@ -16,44 +16,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _environment import ROOT
+from _jobs import Skip
 from _report import Row, Target
-from _runs import SEED, Settings, Skip, subject, surrogate_start
+from _runs import SEED, Settings, subject, surrogate_start
 
 from shared.data.gfn2 import XTBDynamics, XTBEngine, XTBSettings
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
+from shared.evaluation.p7_cost import Speed
 from shared.units import FS_PER_PS
 
 MANY = 64
 ROUNDS = 3  # turns that each engine gets
 REQUIRED = "ethanol"  # the molecule that the target is set for
 HELP_RUNS = 5
-
-
-@dataclass
-class Speed:
-    """How much simulated time a piece of code makes: ps, and the seconds it took."""
-
-    ps: float = 0.0
-    core_s: float = 0.0
-    wall_s: float = 0.0
-
-    def run(self, step: Callable[[], Any], ps_per_step: float, core_s: float) -> None:
-        """Call `step` for that many core-seconds more."""
-        wall, core = time.perf_counter(), time.process_time()
-        until = core + core_s
-        while time.process_time() < until:
-            step()
-            self.ps += ps_per_step
-        self.core_s += time.process_time() - core
-        self.wall_s += time.perf_counter() - wall
 
 
 def cost(molecule: str, settings: Settings) -> list[Row]:

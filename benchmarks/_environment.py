@@ -11,4 +11,4 @@ ROOT = Path(__file__).resolve().parents[1]
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
-sys.path.insert(1, str(ROOT))
+sys.path.insert(0, str(ROOT))  # before this folder, whose forcefield.py is not the package

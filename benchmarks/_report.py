@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Row", "Store", "Target", "table"]
+__all__ = ["Row", "Store", "Target", "grid", "number", "table"]
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,13 @@ def table(
         systems = [*systems, "any"]
     lines = [["", "target", "met", *systems]]
     for (_, metric, horizon, model, unit), cells in groups.items():
-        target = next((row["target"] for row in cells.values() if row["target"]), "")
+        bounds = (cells[s]["target"] for s in systems if s in cells)
+        target = " / ".join(dict.fromkeys(bound for bound in bounds if bound))
         if not (everything or target or any(row["beside"] for row in cells.values())):
             continue
         label = ", ".join(part for part in (metric, horizon, model) if part)
         label += f" [{unit}]" if unit != "1" else ""
-        values = [_number(cells[s]["value"]) if s in cells else "" for s in systems]
+        values = [number(cells[s]["value"]) if s in cells else "" for s in systems]
         lines.append([label, target, _verdict(cells.values()), *values])
         if any(row["low"] is not None for row in cells.values()):
             intervals = [_interval(cells[s]) if s in cells else "" for s in systems]
@@ -179,8 +180,13 @@ def table(
         for name in row["weights"]
         if name.endswith(f"-{row['system']}")
     )
-    body = _markdown(lines) if markdown else _plain(lines)
+    body = grid(lines, markdown=markdown)
     return "\n".join([body, "", _summary(rows), *(["", *(f"- {n}" for n in notes)] * bool(notes))])
+
+
+def grid(lines: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
+    """Cells as aligned columns, or with pipes; the first line is the head."""
+    return _markdown(lines) if markdown else _plain(lines)
 
 
 def _verdict(cells: Iterable[Mapping[str, Any]]) -> str:
@@ -201,14 +207,15 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{text} Missed: {where}." if where else text
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, a dash for None."""
     if value is None:
         return "–"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return "" if row["low"] is None else f"{_number(row['low'])}–{_number(row['high'])}"
+    return "" if row["low"] is None else f"{number(row['low'])}–{number(row['high'])}"
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -5,8 +5,7 @@ Every run uses the checkpoint's own lag, sampler and number of steps. No thermos
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -19,22 +18,19 @@ from _report import Row
 
 from shared.data.md17 import MD17Series, load_md17s
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
+from shared.evaluation import long_run as shared_run
+from shared.evaluation.long_run import LongRun
 from shared.kinetics import backward_velocity
-from shared.metrics.energetics import group_temperatures
-from shared.metrics.stability import THRESHOLD, ReferenceBonds, bond_deviation, reference_bonds
+from shared.metrics.stability import ReferenceBonds, bond_deviation, reference_bonds
 from shared.state import PhaseState
 from shared.units import FS_PER_PS, masses
-from shared.writers import ResumePoint, load_state, save_state
 from trajgen.load import build, choose, open_checkpoint
 from trajgen.rollout import Generator
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-GROUPS = ("all", "hydrogen", "heavy")
 REFERENCE = slice(0, SHORT_TO_LONG.test.stop)  # frames that distributions are held against
-JUDGED_FROM = 0.2  # share of the long simulation that is left out: 20 of 100 ps
-FLUSH_PS = 5.0
 SPACING_FS = 5.0  # of frames where a protocol asks for 5 fs
 BATCH = 64  # replicas advanced together where there are many
 SEED = 20
@@ -65,10 +61,6 @@ class Settings:
     energy_frames: int = 300
     cost_s: float = 15.0
     folder: Path = Path("runs/benchmark")
-
-
-class Skip(Exception):
-    """A measurement that cannot be made here; the message says why."""
 
 
 # --- a checkpoint on a molecule -----------------------------------------------------------------
@@ -225,57 +217,6 @@ def roll_out(generator: Generator, start: PhaseState, n_frames: int, interval_fs
 # --- the long simulation ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class LongRun:
-    """R replicas over T frames, on disk.
-
-    Attributes:
-        frames: [T, R, N, 3], Å, float32.
-        temperatures: [T, R, 3], K, of `GROUPS`; NaN from where a replica collapsed.
-        interval_fs: time between frames.
-        bonds: what the stability is judged by.
-    """
-
-    frames: npt.NDArray[np.float32]
-    temperatures: npt.NDArray[np.float32]
-    interval_fs: float
-    bonds: ReferenceBonds
-
-    @property
-    def first(self) -> int:
-        """The first frame that is judged, the start's relaxation left out."""
-        return round(len(self.frames) * JUDGED_FROM)
-
-    @property
-    def whole(self) -> npt.NDArray[np.bool_]:
-        """[T, R], whether the replica had not collapsed."""
-        return np.isfinite(self.temperatures[..., 0])
-
-    def outcome(self) -> tuple[Float, Float]:
-        """By the rule of `shared.metrics.stability`, on every frame.
-
-        Returns:
-            when each replica first had a bond off by more than 0.5 Å [R], ps, inf where it never
-            had; and each replica's largest deviation before that [R], Å.
-        """
-        times = self.interval_fs / FS_PER_PS * np.arange(1, len(self.frames) + 1)
-        lost, largest = np.full((2, self.frames.shape[1]), np.inf)
-        for replica in range(self.frames.shape[1]):
-            deviation = bond_deviation(self.frames[:, replica], self.bonds)
-            broken = (deviation > THRESHOLD) | ~self.whole[:, replica]
-            if broken.any():
-                lost[replica] = times[broken.argmax()]
-            largest[replica] = deviation[~np.logical_or.accumulate(broken)].max(initial=0.0)
-        return lost, largest
-
-    def windows(self, n_frames: int) -> Iterator[npt.NDArray[np.float32]]:
-        """The judged part in pieces [A, n_frames, N, 3] of the A replicas that last to its end."""
-        for at in range(self.first, len(self.frames) - n_frames + 1, n_frames):
-            whole = self.whole[at + n_frames - 1]
-            if whole.any():
-                yield np.swapaxes(self.frames[at : at + n_frames, whole], 0, 1)
-
-
 def run_folder(s: Subject, replicas: int, length_ps: float, folder: Path) -> Path:
     """Where a long simulation of these weights is kept."""
     weights = f"{s.generator.config.name}-{s.weights[:8]}"
@@ -285,44 +226,16 @@ def run_folder(s: Subject, replicas: int, length_ps: float, folder: Path) -> Pat
 def long_run(s: Subject, replicas: int, length_ps: float, folder: Path) -> LongRun:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there."""
     interval = s.interval_fs()
-    n_frames = round(length_ps * FS_PER_PS / interval)
-    run = run_folder(s, replicas, length_ps, folder)
-    shape = (n_frames, replicas, len(s.numbers), 3)
-    if (run / "run.state.npz").exists():
-        point = load_state(run / "run")
-        start, done, mode = point.state, point.n_frames, "r+"
-    else:
-        starts = evenly_spaced_starts(SHORT_TO_LONG.test, replicas, 0)
-        start, done, mode = surrogate_start(s, starts), 0, "w+"
-        run.mkdir(parents=True, exist_ok=True)
-    frames = _memmap(run / "frames.npy", mode, shape)
-    temperatures = _memmap(run / "temperatures.npy", mode, (*shape[:2], len(GROUPS)))
-    began, first = time.monotonic(), done
-    every = max(1, round(FLUSH_PS * FS_PER_PS / interval))
-    for state in s.generator.propagate(start, n_frames - done, interval, seed=SEED):
-        kinetic = group_temperatures(state.velocities, s.numbers)
-        frames[done] = state.positions
-        temperatures[done] = np.stack([kinetic[group] for group in GROUPS], axis=-1)
-        temperatures[done][~state.alive] = np.nan
-        done += 1
-        if not state.alive.any():  # nothing more will change
-            frames[done:], temperatures[done:], done = state.positions, np.nan, n_frames
-        if done % every == 0 or done == n_frames:
-            frames.flush()
-            temperatures.flush()
-            save_state(run / "run", ResumePoint(state, done, (), "npy", interval, {}))
-            speed = (done - first) * interval * replicas / FS_PER_PS / (time.monotonic() - began)
-            print(
-                f"  {s.molecule} {done * interval / FS_PER_PS:g} of {length_ps:g} ps, "
-                f"{speed:.2f} ps/s, {state.alive.sum()} of {replicas} whole",
-                file=sys.stderr,
-                flush=True,
-            )
-        if done == n_frames:
-            break
+    starts = evenly_spaced_starts(SHORT_TO_LONG.test, replicas, 0)
+    made = shared_run.long_run(
+        s.generator,
+        surrogate_start(s, starts),
+        s.bonds,
+        round(length_ps * FS_PER_PS / interval),
+        interval,
+        run_folder(s, replicas, length_ps, folder),
+        seed=SEED,
+        report=lambda line: print(f"  {s.molecule} {line}", file=sys.stderr, flush=True),
+    )
     torch.compiler.reset()  # another molecule's shapes would count against the compiler's limit
-    return LongRun(frames, temperatures, interval, s.bonds)
-
-
-def _memmap(path: Path, mode: str, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    return np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
+    return made

@@ -7,14 +7,15 @@ one another. The first fifth of the simulation is left out, since it starts in f
 reference.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
+from _jobs import Skip
 from _report import Row, Target
-from _runs import GROUPS, REFERENCE, LongRun, Settings, Skip, Subject, long_run, subject
+from _runs import REFERENCE, LongRun, Settings, Subject, long_run, subject
 
 from shared.errors import InputError
+from shared.evaluation.long_run import GROUPS
+from shared.evaluation.p6_distributions import DISTANCES, PAIR, SPECTRUM, torsion_agreement
 from shared.kinetics import backward_velocity
 from shared.metrics import distributions as d
 from shared.metrics.energetics import (
@@ -30,14 +31,6 @@ from shared.units import FS_PER_PS
 Float = npt.NDArray[np.float64]
 
 WINDOW_PS = 5.0  # of the reference's blocks
-PAIR, SPECTRUM = "h(r)", "VDOS"
-DISTANCES: dict[str, Callable[[Float, Float], Float]] = {
-    "bond": d.jensen_shannon,
-    "angle": d.jensen_shannon,
-    "torsion": d.jensen_shannon,
-    PAIR: d.pair_distance_distance,
-    SPECTRUM: d.l1_distance,
-}
 BOUNDS = {"bond": 1.5, "angle": 1.5, "torsion": 1.5, SPECTRUM: 2.0}  # x static oracle
 RESAMPLES = 2000
 
@@ -205,27 +198,6 @@ def torsion_rows(
         row("torsions that decay", decaying, unit="count", model="reference"),
         row("largest ratio of torsion times", largest),
     ]
-
-
-def torsion_agreement(
-    generated: Float, reference: Float, blocks: Float, interval_fs: float
-) -> tuple[npt.NDArray[np.bool_], Float]:
-    """Which torsions [D] decay within 20 % of the reference's time or within its blocks' spread.
-
-    A correlation that does not reach 1/e in the time it is known for has the time inf, and inf
-    agrees with inf; against the blocks, the generated correlation is cut to the lags they have.
-
-    Returns:
-        [D] whether they agree, and the ratio of the times [D], NaN where either is inf.
-    """
-    time = d.decay_time(generated, interval_fs)
-    expected = d.decay_time(reference[: len(generated)], interval_fs)
-    spread = d.decay_time(blocks, interval_fs)
-    short = d.decay_time(generated[: blocks.shape[-2]], interval_fs)
-    both = np.isfinite(time) & np.isfinite(expected)
-    ratio = np.divide(time, expected, out=np.full_like(time, np.nan), where=both)
-    near = (time == expected) | (np.abs(ratio - 1) <= 0.2)
-    return near | ((short >= spread.min(0)) & (short <= spread.max(0))), ratio
 
 
 # --- potential energy ---------------------------------------------------------------------------

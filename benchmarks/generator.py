@@ -11,26 +11,22 @@ Data: TRAJGEN_DATA (md17s with its oracle files, md17, sgdml). Packages: the ext
 from _environment import ROOT  # isort: split
 
 import argparse
-import os
-import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import _accuracy
 import _cost
 import _validity
+from _jobs import Job, carry_out, chosen, make_parser, options_of
 from _report import Row, Store, table
-from _runs import Settings, Skip, run_folder, subject
+from _runs import Settings, run_folder, subject
 
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError
-from shared.provenance import git_commit, provenance
+from shared.provenance import provenance
 from trajgen.load import open_checkpoint
 
 RESULTS = ROOT / "benchmarks" / "results" / "generator.json"
@@ -84,17 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
-    settings = Settings(
-        **{field.name: getattr(arguments, field.name) for field in fields(Settings)}
-    )
-    out = arguments.out
-    if arguments.quick:
-        untouched = {
-            k: v for k, v in QUICK.items() if getattr(settings, k) == getattr(Settings(), k)
-        }
-        settings = replace(settings, **untouched)
-        out = out or settings.folder / "quick.json"
-    store = Store(out or RESULTS, provenance())
+    settings = chosen(arguments, Settings(), QUICK)
+    out = arguments.out or (settings.folder / "quick.json" if arguments.quick else RESULTS)
+    store = Store(out, provenance())
     rows: list[dict[str, Any]] = []
     try:
         known = open_checkpoint(settings.checkpoint).config.molecules
@@ -102,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in arguments.rows:
             for system in MEASUREMENTS[name].systems or molecules:
                 if system in (*molecules, "any"):
-                    rows += _measured(name, system, settings, store, arguments.fresh)
+                    rows += carry_out(_job(name, system, settings), store, arguments.fresh)
     except InputError as error:
         print(f"benchmarks/generator.py: {error}", file=sys.stderr)
         return 2
@@ -112,12 +100,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Options, with the fields of `Settings` as defaults."""
-    defaults = Settings()
-    made = argparse.ArgumentParser(
-        "python benchmarks/generator.py",
-        description=__doc__.split("\n\n")[0].split(": ")[1],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
     words = {
         "checkpoint": "name or folder of the generator",
         "paper": "name or folder of the generator in paper mode",
@@ -130,10 +112,13 @@ def parser() -> argparse.ArgumentParser:
         "cost_s": "CPU seconds that each speed is measured for",
         "folder": "where the long simulations are kept",
     }
-    for name, text in words.items():
-        default = getattr(defaults, name)
-        option = "--" + name.replace("_", "-")
-        made.add_argument(option, type=type(default), default=default, help=text)
+    made = make_parser(
+        "python benchmarks/generator.py",
+        __doc__.split("\n\n")[0].split(": ")[1],
+        Settings(),
+        words,
+        MEASUREMENTS,
+    )
     made.add_argument(
         "--molecules",
         nargs="+",
@@ -141,67 +126,30 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="which of " + ", ".join(SURROGATE_MOLECULES) + "; all that the checkpoint knows",
     )
-    made.add_argument(
-        "--rows",
-        nargs="+",
-        choices=MEASUREMENTS,
-        default=list(MEASUREMENTS),
-        metavar="NAME",
-        help="which of " + ", ".join(MEASUREMENTS),
-    )
-    made.add_argument("--out", type=Path, default=None, help="JSON file of the results")
-    made.add_argument("--all", action="store_true", help="print every number, not only the table")
-    made.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    made.add_argument(
-        "--fresh",
-        action="store_true",
-        help="measure again what is in the file; with stability, simulate again",
-    )
-    made.add_argument("--quick", action="store_true", help="tiny settings: does it run?")
     return made
 
 
-def _measured(
-    name: str, system: str, settings: Settings, store: Store, fresh: bool
-) -> list[dict[str, Any]]:
-    """The rows of one measurement: from the file, or made now and written to it."""
+def _job(name: str, system: str, settings: Settings) -> Job:
+    """One measurement of one system."""
     measurement = MEASUREMENTS[name]
-    checkpoints = _checkpoints(settings, system, "paper" in measurement.uses)
-    weights = list(checkpoints.values())
-    used = ", ".join(f"{key} {getattr(settings, key)}" for key in measurement.uses)
-    known = store.get(name, system, weights, used)
-    if known and not fresh:
-        return known
-    print(f"{name} {system}", file=sys.stderr, flush=True)
-    if fresh and name == "stability":
+    uses = measurement.uses
+    asked = "" if system == "any" else f" --molecules {system}"
+    options = options_of(settings, Settings(), ("checkpoint", *uses))
+
+    def forget() -> None:
         s = subject(settings.checkpoint, system)
         folder = run_folder(s, settings.replicas, settings.stability_ps, settings.folder)
         shutil.rmtree(folder, ignore_errors=True)
-    began = time.monotonic()
-    skipped = False
-    try:
-        rows = measurement.measure(system, settings)
-    except Skip as reason:
-        skipped = True
-        rows = [Row(name, None, "-", "-", system, "-", beside=True, note=f"skipped: {reason}")]
-    options = "".join(
-        f" --{key.replace('_', '-')} {getattr(settings, key)}"
-        for key in ("checkpoint", *measurement.uses)
-        if getattr(settings, key) != getattr(Settings(), key)
+
+    return Job(
+        name,
+        system,
+        lambda: measurement.measure(system, settings),
+        settings={key: getattr(settings, key) for key in uses},
+        weights=_checkpoints(settings, system, "paper" in uses),
+        command=f"python benchmarks/generator.py --rows {name}{asked}{options}",
+        forget=forget if name == "stability" else None,
     )
-    asked = "" if system == "any" else f" --molecules {system}"
-    extra = {
-        "command": f"python benchmarks/generator.py --rows {name}{asked}{options}",
-        "settings": used,
-        "weights": list(checkpoints),
-        "weights_sha256": weights,
-        "skipped": skipped,
-        "seconds": round(time.monotonic() - began, 1),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "git_commit": git_commit(),
-    }
-    return store.put(name, system, rows, extra)
 
 
 def _checkpoints(settings: Settings, system: str, with_paper: bool) -> dict[str, str]:
@@ -218,14 +166,6 @@ def _checkpoints(settings: Settings, system: str, with_paper: bool) -> dict[str,
         else:
             found[s.generator.config.name] = s.weights
     return found
-
-
-def _machine() -> str:
-    """The processor's name, where it is known, and the number of cores."""
-    info = Path("/proc/cpuinfo")
-    names = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(": ")[1] for line in names if line.startswith("model name")), "")
-    return f"{name or platform.processor()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 and the engines `sgdml` and `xtb` that made the references, moved by the same integrators.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ __all__ = ["Dynamics", "open_candidate", "open_sgdml", "open_xtb"]
 
 Float = npt.NDArray[np.float64]
 
+COMPILE_ABOVE = 3000  # time steps: below, compiling costs more than it saves
 BATCH = 32  # frames whose energies are computed together
 
 
@@ -33,14 +35,14 @@ class Dynamics:
 
     Args:
         name: as in configs.
-        forces: system -> what gives the forces of a start.
+        forces: (system, compiled) -> what gives the forces of a start.
         timestep_fs: None: the reference's own.
     """
 
     def __init__(
         self,
         name: str,
-        forces: Callable[[System], ForceProvider],
+        forces: Callable[[System, bool], ForceProvider],
         timestep_fs: float | None = None,
         weights: dict[str, str] | None = None,
     ) -> None:
@@ -60,8 +62,8 @@ class Dynamics:
             kind = "nose-hoover"
         elif variant == "nvt":
             kind = "bussi"
-        return ForceFieldPropagator(
-            self._forces(system),
+        return _Propagator(
+            lambda compiled: self._forces(system, compiled),
             ensemble=Ensemble(kind, None if kind == "nve" else temperature),  # type: ignore[arg-type]
             timestep_fs=self.step_fs(system),
             dof=None if _like_md17(system) else lambda n_atoms: 3 * n_atoms - 6,
@@ -99,7 +101,7 @@ class Dynamics:
         energies, forces = [], []
         for at in range(0, len(positions), BATCH):
             state = PhaseState(system.numbers, positions[at : at + BATCH])
-            found = self._forces(system)(state)(torch.from_numpy(state.positions))
+            found = self._forces(system, False)(state)(torch.from_numpy(state.positions))
             energies.append(found[0].detach().double().cpu().numpy())
             forces.append(found[1].detach().double().cpu().numpy())
         return np.concatenate(energies), np.concatenate(forces)
@@ -114,6 +116,27 @@ class Dynamics:
         return np.asarray(found.detach().double().cpu().numpy())
 
 
+class _Propagator(ForceFieldPropagator):
+    """Compiles the force field for runs that are long enough to pay for it.
+
+    Attributes:
+        compile: None: decide so.
+    """
+
+    def __init__(self, forces: Callable[[bool], ForceProvider], **options: Any) -> None:
+        super().__init__(forces(False), **options)
+        self._provider, self.compile = forces, None
+
+    def propagate(
+        self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
+    ) -> Iterator[PhaseState]:
+        compiled: bool | None = self.compile
+        if compiled is None:
+            compiled = n_frames * self.steps_per_frame(frame_interval_fs) > COMPILE_ABOVE
+        self.forces = self._provider(compiled)
+        return super().propagate(start, n_frames, frame_interval_fs, seed=seed)
+
+
 def open_candidate(name: str) -> Dynamics:
     """A shipped force field, or one in a folder.
 
@@ -123,12 +146,11 @@ def open_candidate(name: str) -> Dynamics:
     opened = open_checkpoint(name)
     loaded: LoadedPotential | None = None
 
-    def forces(system: System) -> ForceProvider:
+    def forces(system: System, compiled: bool) -> ForceProvider:
         nonlocal loaded
         types_of(opened.config, system.numbers)
         loaded = loaded or build(opened)
-        # A trajectory of a second or so of computing is not worth a compiler's minute.
-        return forces_of(loaded, compiled=False)
+        return forces_of(loaded, compiled=compiled)
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}
@@ -142,7 +164,7 @@ def open_sgdml(name: str = "") -> Dynamics:
     from shared.metrics.energetics import sgdml_model
     from shared.units import KCAL_PER_MOL_IN_EV
 
-    def forces(system: System) -> ForceProvider:
+    def forces(system: System, compiled: bool) -> ForceProvider:
         try:
             from sgdml.predict import GDMLPredict
         except ImportError:
@@ -167,7 +189,7 @@ def open_xtb(name: str = "") -> Dynamics:
     """GFN2-xTB, about 1 ms an evaluation."""
     from shared.data.gfn2 import XTBEngine
 
-    def forces(system: System) -> ForceProvider:
+    def forces(system: System, compiled: bool) -> ForceProvider:
         engine = XTBEngine(system.numbers)
 
         def evaluate(positions: Tensor) -> tuple[Tensor, Tensor]:

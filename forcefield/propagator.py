@@ -128,8 +128,9 @@ class ForceFieldPropagator:
         timestep_fs: δ.
         dof: degrees of freedom that temperatures count, from the number of atoms; None: 3N. Of
             Langevin dynamics they are always 3N.
-        reference: positions [N, 3], Å, that say which atoms are bonded and how long the bonds are;
-            None: the start's. Give those of the first start when a run is taken up again.
+        reference: positions, Å, that say which atoms are bonded and how long the bonds are: a frame
+            [N, 3], or frames [T, N, 3] of which the first says which and the mean how long; None:
+            the start's first replica. Give the first start when a run is taken up again.
         bath: [R], eV, of the run that is taken up (`observables.bath`); None: 0.
         watch: "frame" or "step": when bonds are looked at.
         device: where the state lives.
@@ -267,8 +268,10 @@ class _Replicas:
         self, propagator: ForceFieldPropagator, start: PhaseState, integrator: VelocityVerlet
     ) -> None:
         self._owner, self._integrator, self._numbers = propagator, integrator, start.numbers
-        first = start.positions[0] if propagator.reference is None else propagator.reference
-        self._watch = StabilityWatch(reference_bonds(start.numbers, first), start.n_replicas)
+        reference = start.positions[0] if propagator.reference is None else propagator.reference
+        frames = reference.reshape(-1, start.n_atoms, 3)
+        bonds = reference_bonds(start.numbers, frames[0], frames)
+        self._watch = StabilityWatch(bonds, start.n_replicas)
         if start.alive is not None:
             self._watch.alive = start.alive.copy()
         self._hottest = 0.5 * integrator.dof * KB_EV_PER_K * TEMPERATURE_RANGE[1]  # as K, eV

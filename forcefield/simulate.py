@@ -208,10 +208,11 @@ def simulate(
         frames = propagator.propagate(state, n_frames, interval_fs, seed=seed)
         return log.following(propagator, frames)
 
+    kept = {"reference": reference.tolist(), "compiled": compiled}
+
     def extra() -> dict[str, Any]:
         assert propagator.observables is not None
-        bath = propagator.observables.bath.tolist()
-        return {"reference": reference.tolist(), "compiled": compiled, "bath_eV": bath}
+        return {**kept, "bath_eV": propagator.observables.bath.tolist()}
 
     lines = [
         (

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,9 @@ def evaluate(
         plan = [(part, systems[:1], models) for part, systems, models in plan]
         folder, path = folder / "quick", folder / "quick.json"
     results = Results(path, evaluation.name, folder, provenance(_files(plan)))
-    jobs = [(part, name, model) for part, names, models in plan for name in names for model in models]
+    jobs = [
+        (part, name, model) for part, names, models in plan for name in names for model in models
+    ]
     done = []
     with _progress(len(jobs)) as report:
         for number, (part, name, model) in enumerate(jobs):
@@ -125,13 +128,17 @@ def evaluate(
                 evaluation.seed,
                 fresh=fresh,
                 command=command,
-                report=lambda line, number=number, job=job: report(number, f"{job}: {line}"),
+                report=partial(_say, report, number, job),
             )
             done.append(job)
     from shared.evaluation.tables import summary
 
     print(summary(results.rows(done), path))
     return results
+
+
+def _say(report: Callable[[int, str], None], number: int, job: str, line: str) -> None:
+    report(number, f"{job}: {line}")
 
 
 def _measured(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,8 @@ class GeneratorCandidate:
         arrays = ("positions", "velocities", "previous_velocities")
         state = replace(state, **{name: repeated(getattr(state, name), samples) for name in arrays})
         if variant == "unknown" and samples > 1 and generator.model.history == "thermostat":
-            spread = generator.model.normalisation.thermostat
+            normalisation: Any = generator.model.normalisation
+            spread = float(normalisation.thermostat)
             drawn = np.random.default_rng(seed).normal(scale=spread, size=(state.n_replicas, 1))
             state = replace(state, thermostat=drawn)
         return state

@@ -24,7 +24,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from forcefield.backbones.protocol import require_positive
 from forcefield.pairs import Pairs
+from shared.errors import InputError
 from shared.layers.contraction import SymmetricContraction
 from shared.layers.convolution import Convolution, RadialNetwork
 from shared.layers.fields import FieldLinear, Harmonics, TypedLinear, one_hot
@@ -60,6 +62,16 @@ class MACEConfig:
     envelope_exponent: int = 5
     radial: Sequence[int] = (64, 64, 64)
     neighbours: float = 14.0
+
+    def __post_init__(self) -> None:
+        names = ("cutoff", "channels", "layers", "bessel", "envelope_exponent", "neighbours")
+        require_positive("mace", self, names)
+        if self.correlation not in (1, 2, 3):
+            raise InputError(f"mace.correlation: must be 1, 2 or 3, got {self.correlation}")
+        if not 0 <= self.lmax_hidden <= self.lmax:
+            raise InputError(
+                f"mace.lmax_hidden: must be in 0..lmax ({self.lmax}), got {self.lmax_hidden}"
+            )
 
 
 class MACELayer(nn.Module):

@@ -21,7 +21,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from forcefield.backbones.protocol import require_positive
 from forcefield.pairs import Pairs
+from shared.errors import InputError
 from shared.layers.convolution import Convolution, RadialNetwork, scaled_silu
 from shared.layers.fields import FieldLinear, Harmonics, TypedLinear, one_hot
 from shared.layers.radial import BesselBasis
@@ -52,6 +54,12 @@ class NequIPConfig:
     envelope_exponent: int = 6
     radial: Sequence[int] = (64, 64)
     neighbours: float = 14.0
+
+    def __post_init__(self) -> None:
+        names = ("cutoff", "channels", "layers", "bessel", "envelope_exponent", "neighbours")
+        require_positive("nequip", self, names)
+        if self.lmax < 0:
+            raise InputError(f"nequip.lmax: must not be negative, got {self.lmax}")
 
 
 class NequIPLayer(nn.Module):

@@ -1,12 +1,14 @@
 """What a local model of atoms is: types and pairs in, features of each atom out."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from forcefield.pairs import Pairs
+from shared.errors import InputError
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "require_positive"]
 
 
 class Backbone(Protocol):
@@ -36,3 +38,14 @@ class Backbone(Protocol):
             hold anything finite.
         """
         ...
+
+
+def require_positive(where: str, config: Any, names: Sequence[str]) -> None:
+    """Refuse a config in which one of the named numbers is not positive.
+
+    Raises:
+        InputError: naming the number as `where`.name.
+    """
+    for name in names:
+        if not (value := getattr(config, name)) > 0:
+            raise InputError(f"{where}.{name}: must be positive, got {value}")

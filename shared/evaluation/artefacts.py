@@ -28,7 +28,13 @@ def save_artefact(
     name = _plain(model) + (f"@{variant}" if variant else "")
     path = folder / part / _plain(system) / f"{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = {"part": part, "system": system, "model": model, "variant": variant, "data": data}
+    names: dict[str, Any] = {
+        "part": part,
+        "system": system,
+        "model": model,
+        "variant": variant,
+        "data": data,
+    }
     scratch = path.with_suffix(".tmp")
     with scratch.open("wb") as file:
         np.savez_compressed(file, **names, **arrays)
@@ -45,8 +51,8 @@ def _found(folder: Path) -> Iterator[Artefact]:
     for path in sorted(folder.glob("*/*/*.npz")):
         with np.load(path, allow_pickle=False) as arrays:
             if "part" in arrays:
-                names = (str(arrays[key]) for key in ("part", "system", "model", "variant"))
-                yield Artefact(*names, path)
+                part, system = str(arrays["part"]), str(arrays["system"])
+                yield Artefact(part, system, str(arrays["model"]), str(arrays["variant"]), path)
 
 
 def _plain(name: str) -> str:

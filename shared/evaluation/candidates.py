@@ -1,8 +1,8 @@
 """Who is judged: anything that makes a `shared.state.Propagator` for a system and a start for it.
 
 `trivial` and `oracles` hold what needs no learning. Checkpoints come through the entry points of
-the group `trajgen.propagators`, one per kind, so that this package imports neither head: `KIND:NAME`
-in a config calls the function named KIND there with NAME.
+the group `trajgen.propagators`, one per kind, so that this package imports neither head:
+`KIND:NAME` in a config calls the function named KIND there with NAME.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ __all__ = ["GROUP", "Candidate", "KnowsEnergies", "Variant", "open_candidate"]
 
 Float = npt.NDArray[np.float64]
 Variant = Literal["", "fitted", "unknown", "nve", "nvt"]
-"""What a start is told and how it is moved on: `fitted`, with the thermostat of the reference and its
-friction (or the acceleration that shows it) from the frames before; `unknown`, with that thermostat
-and no friction; `nve`, no thermostat; `nvt`, Bussi's; "" where there is no such choice."""
+"""What a start is told and how it is moved on: `fitted`, with the thermostat of the reference and
+its friction (or the acceleration that shows it) from the frames before; `unknown`, with that
+thermostat and no friction; `nve`, no thermostat; `nvt`, Bussi's; "" where there is no choice."""
 
 GROUP = "trajgen.propagators"
 

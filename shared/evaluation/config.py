@@ -53,7 +53,9 @@ PARTS = {
     "consecutive": Part("P1", p1_consecutive.Consecutive, p1_consecutive.measure, ("md17",)),
     "sparse": Part("P1", p1_sparse.Sparse, p1_sparse.measure, ("md17",)),
     "s2l_real": Part("P1", p1_s2l_real.S2LReal, p1_s2l_real.measure, ("md17",)),
-    "stability": Part("P2", p2_stability.Stability, p2_stability.measure, ("md17", "isomers", "3bpa")),
+    "stability": Part(
+        "P2", p2_stability.Stability, p2_stability.measure, ("md17", "isomers", "3bpa")
+    ),
     "energies": Part("P3", p3_energies.Energies, p3_energies.measure, ("3bpa",)),
     "windows": Part("P4", p4_windows.Windows, p4_windows.measure, ("md17",)),
     "long": Part("P5", p5_long.Long, p5_long.measure, ("md17",)),

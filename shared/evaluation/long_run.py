@@ -63,7 +63,7 @@ class LongRun:
     @property
     def times_ps(self) -> Float:
         """[T], of the frames."""
-        return self.interval_fs / FS_PER_PS * np.arange(1, len(self.frames) + 1)
+        return np.arange(1.0, len(self.frames) + 1) * (self.interval_fs / FS_PER_PS)
 
     def outcome(self) -> tuple[Float, Float]:
         """By the rule of `shared.metrics.stability`, on every frame.
@@ -129,8 +129,10 @@ def long_run(
     run.mkdir(parents=True, exist_ok=True)
     frames = _memmap(run / "frames.npy", mode, shape, np.float32)
     temperatures = _memmap(run / "temperatures.npy", mode, (*shape[:2], len(GROUPS)), np.float32)
-    energies = _memmap(run / "energies.npy", mode, (*shape[:2], len(ENERGIES)), np.float64)
-    if mode == "w+":
+    new = mode == "w+" or not (run / "energies.npy").exists()
+    size = (*shape[:2], len(ENERGIES))
+    energies = _memmap(run / "energies.npy", "w+" if new else mode, size, np.float64)
+    if new:
         energies[:] = np.nan
     began, first = time.monotonic(), done
     every = max(1, round(FLUSH_PS * FS_PER_PS / interval_fs))
@@ -168,7 +170,5 @@ def long_run(
     return LongRun(frames, temperatures, energies, interval_fs, bonds)
 
 
-def _memmap(
-    path: Path, mode: str, shape: tuple[int, ...], dtype: type
-) -> np.memmap[Any, Any]:
-    return np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape)  # type: ignore[arg-type]
+def _memmap(path: Path, mode: str, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:
+    return np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape)

@@ -82,7 +82,7 @@ class _Playback:
         stride = frame_interval_fs / self._oracle.interval_fs
         for frame in range(1, n_frames + 1):
             (at,) = np.nonzero(np.isclose(self._oracle.horizon_steps, frame * stride))
-            stored = self._positions[rows, at] if at.size else np.array(np.nan)
+            stored = np.asarray(self._positions[rows, at] if at.size else np.nan, dtype=np.float64)
             if not np.isfinite(stored).all():
                 return
             time_fs = start.time_fs + frame * frame_interval_fs

@@ -40,7 +40,9 @@ CURVE_POINTS = 200  # of a curve that is kept
 SHOWN_FRAMES = 1000  # of the trajectory that is kept to be looked at
 
 
-def row_of(part: str, protocol: str, system: System, candidate: Candidate, variant: str = "") -> Any:
+def row_of(
+    part: str, protocol: str, system: System, candidate: Candidate, variant: str = ""
+) -> Any:
     """(estimate, metric=…, …) -> a row about this candidate on this system, unless said."""
     common = {
         "protocol": protocol,
@@ -157,7 +159,9 @@ def horizon_rows(
         armse = errors.estimate(at, cumulative=True)
         rows.append(row(armse, metric=f"ARMSE {alignment}", unit="Å", **where))
         if with_sum and alignment == "raw":
-            rows.append(row(_without_mean(armse, system), metric="ARMSE raw, sum", unit="Å", **where))
+            rows.append(
+                row(_without_mean(armse, system), metric="ARMSE raw, sum", unit="Å", **where)
+            )
     errors = rolled.pooled("com")
     others = {name: trivial[name].pooled("com") for name in trivial}
     for cumulative, metric in ((False, "RMSE com"), (True, "ARMSE com")):
@@ -183,9 +187,7 @@ def _without_mean(armse: Estimate, system: System) -> Estimate:
     return Estimate(armse.value * root, bounds[0], bounds[1], armse.n)
 
 
-def _best(
-    trivial: dict[str, PooledErrors], at: int, cumulative: bool
-) -> tuple[str, PooledErrors]:
+def _best(trivial: dict[str, PooledErrors], at: int, cumulative: bool) -> tuple[str, PooledErrors]:
     """The trivial predictor of least error at, or up to, a frame."""
     values = {name: errors.rmse(cumulative)[at] for name, errors in trivial.items()}
     name = min(values, key=lambda key: (not np.isfinite(values[key]), values[key]))
@@ -234,9 +236,7 @@ def measure_ensemble(
     stride = stride_of(candidate, system, interval_fs)
     trivial = trivial_errors(past, truth, reach, stride, context)
     context.report(f"ensemble of {samples}")
-    rolled = roll_errors(
-        candidate, past, variant, truth, reach, stride, context, samples=samples
-    )
+    rolled = roll_errors(candidate, past, variant, truth, reach, stride, context, samples=samples)
     row = partial(row_of(part, "P1", system, candidate, variant), note=note)
     rows = []
     for frames in horizons:
@@ -272,9 +272,7 @@ def measure_ensemble(
     return rows
 
 
-def _curves(
-    frames: Int, system: System, errors: dict[str, PooledErrors]
-) -> dict[str, Any]:
+def _curves(frames: Int, system: System, errors: dict[str, PooledErrors]) -> dict[str, Any]:
     kept = np.unique(np.linspace(0, len(frames) - 1, CURVE_POINTS).round().astype(np.int64))
     curves: dict[str, Any] = {"frames": frames[kept], "time_fs": frames[kept] * system.interval_fs}
     for key, pooled in errors.items():
@@ -299,9 +297,7 @@ def _save_curves(
 ) -> None:
     system = past.system
     curves = _curves(rolled.frames, system, {a: rolled.pooled(a) for a in ALIGNMENTS})
-    save_artefact(
-        context.folder, part, system.name, candidate.name, variant, system.data, **curves
-    )
+    save_artefact(context.folder, part, system.name, candidate.name, variant, system.data, **curves)
     shown = min(len(rolled.frames), SHOWN_FRAMES)
     start = past.positions[0, -1].astype(np.float32)[None]
     common = {
@@ -330,4 +326,3 @@ def _save_curves(
             positions=positions,
             **common,
         )
-

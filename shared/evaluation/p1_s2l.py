@@ -79,9 +79,7 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
         known = Oracle()
         if settings.starts > ORACLE_STARTS or variant not in known.variants(past.system):
             return None
-        return roll_errors(
-            known, past, variant, truth, reach, stride, context, alignments=("com",)
-        )
+        return roll_errors(known, past, variant, truth, reach, stride, context, alignments=("com",))
 
     found = measure_accuracy(
         "s2l",

@@ -1,4 +1,4 @@
-"""P1, short to long on real MD17: trained on frames < 20 000 that rMD17 keeps, judged beyond 30 000.
+"""P1, short to long on real MD17: trained on frames < 20 000 kept by rMD17, judged beyond 30 000.
 
 Starts are pairs of neighbouring frames at or after 30 000; a roll-out is compared wherever the data
 has a frame, so n counts starts and the note gives the frames compared. The first start alone is the
@@ -162,5 +162,3 @@ def _window_means(
             columns = {"metric": f"ARMSE {alignment}", "unit": "Å", "model": "window's own mean"}
             rows.append(row(estimate, **columns, **horizon(system, frames)))
     return rows
-
-

@@ -1,9 +1,9 @@
 """P2, stability: how long a simulation keeps its molecule, and how well it keeps energy.
 
-A bond off by more than 0.5 Å ends a replica (shared.metrics.stability), looked at every saved frame.
-MD17 and isomers: starts are test frames of the surrogate, moved on as the model does best. 3BPA: test frames of
-the temperature with Maxwell-Boltzmann velocities of it (neither momentum nor rotation, 3N − 6
-degrees of freedom), as NVE and as NVT.
+A bond off by more than 0.5 Å ends a replica (shared.metrics.stability); every saved frame is looked
+at. MD17 and isomers: starts are test frames of the surrogate, moved on as the model does best.
+3BPA: test frames of the temperature with Maxwell-Boltzmann velocities of it (neither momentum nor
+rotation, 3N − 6 degrees of freedom), as NVE and as NVT.
 """
 
 from dataclasses import dataclass

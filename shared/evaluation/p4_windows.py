@@ -95,7 +95,11 @@ def measure(candidate: Candidate, name: str, settings: Windows, context: Context
         ):
             rows += [
                 row(bootstrap(per_sample.mean(axis=1)), metric=metric, **where),
-                row(bootstrap(per_sample.min(axis=1)), metric=f"{metric}, best of {samples}", **where),
+                row(
+                    bootstrap(per_sample.min(axis=1)),
+                    metric=f"{metric}, best of {samples}",
+                    **where,
+                ),
             ]
         save_artefact(
             context.folder,

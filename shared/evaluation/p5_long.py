@@ -1,4 +1,4 @@
-"""P5, long horizon: heavy atoms, 3 000 frames (1.5 ps), mean square error per coordinate in 10⁻² Å².
+"""P5, long horizon: heavy atoms, 3 000 frames (1.5 ps), square error per coordinate in 10⁻² Å².
 
 S2S, the final frame; S2T, the mean over eight frames. Comparable in form with EGNO (Xu et al., ICML
 2024). Two sets of starts: `contiguous`, in the test frames; `random`, over the whole trajectory as

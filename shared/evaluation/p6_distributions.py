@@ -75,7 +75,9 @@ class Distributions:
         return Distributions(self.models, self.systems, 2, 0.1, self.interval_fs, 5.0, 4)
 
 
-def measure(candidate: Candidate, name: str, settings: Distributions, context: Context) -> list[Row]:
+def measure(
+    candidate: Candidate, name: str, settings: Distributions, context: Context
+) -> list[Row]:
     """Rows of one candidate on one molecule."""
     if candidate.name in TRIVIAL or candidate.name == "oracle":
         raise Skip(f"{candidate.name} makes no simulations of its own")
@@ -154,7 +156,9 @@ def _oracle_rows(candidate: Candidate, series: Series, reference: _Reference) ->
         blocks = reference.blocks[kind]
         first, second = np.triu_indices(len(blocks), k=1)
         pairs = distance(blocks[first], blocks[second])
-        estimate = Estimate(float(np.mean(pairs)), float(pairs.min()), float(pairs.max()), len(blocks))
+        estimate = Estimate(
+            float(np.mean(pairs)), float(pairs.min()), float(pairs.max()), len(blocks)
+        )
         note = "low and high: least and largest of the pairs of blocks"
         rows.append(row(estimate, metric=_label(kind), note=note, **reference.window))
     return rows
@@ -276,9 +280,7 @@ def _energy_rows(
     except InputError:
         return []
     standardised = (energies - reference.mean()) / reference.std()
-    spread = bootstrap(
-        standardised.T, lambda drawn: drawn.reshape(len(drawn), -1).std(axis=1)
-    )
+    spread = bootstrap(standardised.T, lambda drawn: drawn.reshape(len(drawn), -1).std(axis=1))
     return [
         row(bootstrap(standardised.mean(axis=0)), metric="shift of potential energy / std"),
         row(spread, metric="spread of potential energy / reference"),

@@ -37,16 +37,18 @@ class Cost:
         systems: those to measure on; null: all of the evaluation.
         replicas: how many at once, one measurement each.
         core_s: CPU seconds that each speed is measured for.
+        compile: compile the models that can be.
     """
 
     models: list[str] | None = None
     systems: list[str] | None = None
     replicas: tuple[int, ...] = (1, 64)
     core_s: float = 15.0
+    compile: bool = True
 
     def quick(self) -> "Cost":
         """What a minute allows."""
-        return Cost(self.models, self.systems, self.replicas[:1], 0.5)
+        return Cost(self.models, self.systems, self.replicas[:1], 0.2, False)
 
 
 @dataclass
@@ -79,8 +81,10 @@ def measure(candidate: Candidate, name: str, settings: Cost, context: Context) -
     for replicas in settings.replicas:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            arguments = (candidate.name, name, variant, replicas, settings.core_s, context.seed)
-            speed, warm_up, memory = pool.submit(_measured, *arguments).result()
+            subject = (candidate.name, name, variant, replicas)
+            speed, warm_up, memory = pool.submit(
+                _measured, *subject, settings, context.seed
+            ).result()
         where = {"horizon": f"{replicas} replica{'s' if replicas > 1 else ''}", "timing": True}
         rows += [
             row(speed.ps / speed.core_s, metric="speed", unit="ps/core-s", **where),
@@ -95,7 +99,7 @@ def measure(candidate: Candidate, name: str, settings: Cost, context: Context) -
 
 
 def _measured(
-    model: str, name: str, variant: Variant, replicas: int, core_s: float, seed: int
+    model: str, name: str, variant: Variant, replicas: int, settings: Cost, seed: int
 ) -> tuple[Speed, float, float]:
     """Speed, seconds of the first frame, peak memory in MiB; in a process of its own."""
     import torch
@@ -107,9 +111,10 @@ def _measured(
     rows = evenly_spaced_starts(SHORT_TO_LONG.test, replicas, 0)
     start = candidate.start(series.past(rows), variant, 1, seed)
     interval = candidate.step_fs(system)
-    frames = iter(
-        candidate.propagator(system, variant).propagate(start, sys.maxsize, interval, seed=seed)
-    )
+    propagator = candidate.propagator(system, variant)
+    if hasattr(propagator, "compile"):
+        propagator.compile = settings.compile
+    frames = iter(propagator.propagate(start, sys.maxsize, interval, seed=seed))
     began = time.perf_counter()
     next(frames)
     warm_up = time.perf_counter() - began
@@ -117,5 +122,5 @@ def _measured(
         next(frames)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     speed = Speed()
-    speed.run(lambda: next(frames), replicas * interval / FS_PER_PS, core_s)
+    speed.run(lambda: next(frames), replicas * interval / FS_PER_PS, settings.core_s)
     return speed, warm_up, memory

@@ -231,9 +231,7 @@ def check_systems(data: str, systems: list[str]) -> list[str]:
         raise InputError(f"data: no data set {data}; there are {', '.join(SETS)}")
     known = SETS[data]
     if unknown := [name for name in systems if name not in known]:
-        raise InputError(
-            f"systems: data set {data} has no {unknown[0]}; it has {', '.join(known)}"
-        )
+        raise InputError(f"systems: data set {data} has no {unknown[0]}; it has {', '.join(known)}")
     return list(systems or known)
 
 

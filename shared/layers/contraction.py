@@ -149,6 +149,9 @@ class SymmetricContraction(nn.Module):
             raise ValueError(
                 f"{correlation} factors of degrees up to {lmax_in} do not reach lmax_out {lmax_out}"
             )
+        chains = [path for paths in self.paths for path in paths]
+        self.first = {path[:3]: _terms(*path[:3]) for path in chains if len(path) > 1}
+        self.last = {path[2:]: clebsch_gordan(*path[2:]) for path in chains if len(path) > 3}
         self.weights = nn.ParameterList(
             torch.randn(n_types, len(paths), channels) / math.sqrt(len(paths))
             for paths in self.paths
@@ -165,40 +168,23 @@ class SymmetricContraction(nn.Module):
             Entries [..., 2L + 1, K], L = 0..lmax_out.
         """
         components = [x.unbind(-2) for x in field]
-        pairs: dict[Path, Components] = {}
+        pairs = {
+            path: couple(components[path[0]], components[path[1]], terms)
+            for path, terms in self.first.items()
+        }
         products = []
-        for paths, weights in zip(self.paths, self.weights, strict=True):
+        for degree, (paths, weights) in enumerate(zip(self.paths, self.weights, strict=True)):
             own = torch.einsum("...z,zpk->...pk", one_hot, weights).unbind(-2)
-            products.append(_contract(paths, own, components, pairs))
+            total: list[Tensor] = []
+            before_last: dict[Path, list[Tensor]] = {}
+            for path, weight in zip(paths, own, strict=True):
+                product = components[degree] if len(path) == 1 else pairs[path[:3]]
+                target = before_last.setdefault(path[2:], []) if len(path) > 3 else total
+                _add(target, [weight * component for component in product])
+            for path, combined in before_last.items():
+                _add(total, couple(combined, components[path[1]], self.last[path]))
+            products.append(torch.stack(total, dim=-2))
         return products
-
-
-def _contract(
-    paths: Sequence[Path],
-    weights: Components,
-    field: Sequence[Components],
-    pairs: dict[Path, Components],
-) -> Tensor:
-    """Σ_paths w · product, [..., 2L + 1, K]; pair products are made once and kept in `pairs`."""
-    degree = paths[0][-1]
-    before_last: dict[Path, list[Tensor]] = {}
-    total: list[Tensor] = []
-    for path, weight in zip(paths, weights, strict=True):
-        if len(path) == 1:
-            product: Components = field[degree]
-        else:
-            key = path[:3]
-            if key not in pairs:
-                pairs[key] = couple(field[key[0]], field[key[1]], _terms(*key))
-            product = pairs[key]
-        weighted = [weight * component for component in product]
-        if len(path) == 5:
-            _add(before_last.setdefault(path[2:], []), weighted)
-        else:
-            _add(total, weighted)
-    for last, combined in before_last.items():
-        _add(total, couple(combined, field[last[1]], clebsch_gordan(*last)))
-    return torch.stack(total, dim=-2)
 
 
 def _add(total: list[Tensor], summand: Sequence[Tensor]) -> None:

@@ -68,7 +68,6 @@ class Convolution(nn.Module):
 
     Attributes:
         paths: (l1, l2, l3), ordered by l3.
-        terms: their coefficients.
         width: number of weights that each pair brings, K for each path.
         channels_out: of each degree l3 of A, K times the number of its paths.
     """
@@ -109,9 +108,7 @@ class Convolution(nn.Module):
 
 
 def _project(products: Tensor, terms: Terms) -> Tensor:
-    """All products [..., m2, m1, K] of two fields -> their part of a degree, [..., m3, K]."""
-    components, width = products.flatten(-3, -2).unbind(-2), products.shape[-2]
-    rows = [
-        [coefficient * components[m2 * width + m1] for m1, m2, coefficient in row] for row in terms
-    ]
+    """All products [..., m2, m1, K] of two fields -> the part with these terms, [..., m3, K]."""
+    by_left = [x.unbind(-2) for x in products.unbind(-2)]
+    rows = [[c * by_left[m1][m2] for m1, m2, c in row] for row in terms]
     return torch.stack([functools.reduce(operator.add, row) for row in rows], dim=-2)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from statistics import median
 
 from shared.report.models import Key, Looks, best_trivial, family
 from shared.report.source import Row
@@ -127,7 +128,7 @@ def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:
         columns.append(column)
         for key, found in ratios.items():
             below = sum(ratio < 1 for ratio in found)
-            middle = sorted(found)[len(found) // 2]
+            middle = median(found)
             sign = "●" if below == len(found) else "◐" if below else "○"
             cells.setdefault(key, {})[column] = (
                 f'<td><span aria-hidden="true">{sign}</span> {below} of {len(found)}'

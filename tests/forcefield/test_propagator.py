@@ -1,5 +1,6 @@
 """The force field as a propagator: frames, replicas that break, going on to the bit."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +12,11 @@ from forcefield.compiled import compile_energy_forces
 from forcefield.integrators import ForceFunction
 from forcefield.load import load_potential
 from forcefield.propagator import Ensemble, ForceFieldPropagator, forces_of
+from shared.data.locate import data_root
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann, temperature
 from shared.state import PhaseState, Propagator
-from shared.units import masses
+from shared.units import KCAL_PER_MOL_IN_EV, masses
 from tests.forcefield.analytic import WATER, WATER_POSITIONS, morse
 from tests.forcefield.tiny import E0, save_tiny
 
@@ -137,6 +139,44 @@ def test_start_from_a_pair_of_frames() -> None:
     np.testing.assert_allclose(found.velocities, now.velocities, atol=1e-12)
 
 
+@pytest.mark.data
+@pytest.mark.reference("sgdml")
+def test_it_goes_on_with_the_surrogate_data() -> None:
+    """From a pair, forces and friction, the engine that made the frames: what is left is rounding.
+
+    The frames are stored in float32; without the thermostat they are not followed at all.
+    """
+    loggers = logging.getLoggerClass()
+    from sgdml.predict import GDMLPredict  # makes all later loggers talk
+
+    logging.setLoggerClass(loggers)
+    folder = data_root()
+    data = np.load(folder / "md17s" / "md17s_ethanol.npz")
+    model = dict(np.load(folder / "sgdml" / "ethanol.npz"))
+    engine = GDMLPredict(model, max_processes=1)
+
+    def published(start: PhaseState) -> ForceFunction:
+        def evaluate(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            energy, pull = engine.predict(x.numpy().reshape(len(x), -1))
+            pull = pull.reshape(x.shape)
+            return tuple(torch.tensor(q) * KCAL_PER_MOL_IN_EV for q in (energy, pull))
+
+        return evaluate
+
+    at = np.array([30_000, 34_000])
+    xi = data["xi_per_fs"][at].astype(np.float64)[:, None]
+    start = PhaseState(data["z"], data["R"][at], thermostat=xi)
+    thermostatted = ForceFieldPropagator(published, ensemble=Ensemble("nose-hoover", 500.0))
+    start = thermostatted.from_pair(start, data["R"][at - 1], 0.5)
+    ahead = data["R"][at + 20]
+    errors = []
+    for propagator in (thermostatted, ForceFieldPropagator(published)):
+        (state,) = propagator.propagate(start, 1, 10.0, seed=0)
+        errors.append(np.sqrt(np.square(state.positions - ahead).mean()))
+    assert errors[0] < 1e-5
+    assert errors[1] > 0.005
+
+
 # ---- replicas that break -------------------------------------------------------------------------
 
 
@@ -210,6 +250,19 @@ def test_a_replica_that_broke_before_stays_so() -> None:
     state = frames(ForceFieldPropagator(forces), start, 3)[-1]
     assert state.alive.tolist() == [True, False]
     np.testing.assert_array_equal(state.positions[1], start.positions[1])
+
+
+def test_bond_lengths_of_reference_frames() -> None:
+    """Their mean is what bonds are held against."""
+    long = 2.2 * WATER_POSITIONS.numpy()
+    for frames_given, whole in (
+        ([water().positions[0]] * 2, True),
+        ([water().positions[0], long], False),
+    ):
+        reference = np.array(frames_given)
+        propagator = ForceFieldPropagator(forces, reference=reference)
+        (state,) = frames(propagator, water(), 1)
+        assert state.alive.all() == whole
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from ase.build import molecule
 
 from forcefield import propagator
 from forcefield.energies import COLUMNS, EnergyLog, read_energies
+from forcefield.propagator import Observables
 from forcefield.simulate import ENSEMBLES, main, simulate
 from shared import writers
 from shared.errors import InputError
@@ -296,6 +299,22 @@ def test_lost_energies(tmp_path: Path) -> None:
         EnergyLog(path, 1, 2).begin()
     EnergyLog(path, 1, 1).begin()
     assert path.read_text() == "header\nrow\n"
+
+
+def test_energies_that_do_not_fit_leave_whole_rows(tmp_path: Path) -> None:
+    log = EnergyLog(tmp_path / "run.csv", 1)
+    log.begin()
+    row = Observables(*[np.ones(1)] * 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(OSError):  # noqa: PT011  # the system's, or that of a short write
+            deque((log.append(1.0, row) for _ in range(9)), maxlen=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    text = (tmp_path / "run.csv").read_text()
+    assert text.endswith("\n")
+    assert len(read_energies(tmp_path / "run.csv")["time_ps"]) == text.count("\n") - 1 > 1
 
 
 # ---- interruptions -------------------------------------------------------------------------------

@@ -39,13 +39,13 @@ def test_unknown_key_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("sample", "train"))
+    assert all(name in said for name in ("sample", "simulate", "train"))
     assert cli.main([]) == 2
 
 
 @pytest.mark.parametrize(
     ("command", "says"),
-    [("smaple", "did you mean sample?"), ("xyz", "choose one of sample, train")],
+    [("smaple", "did you mean sample?"), ("xyz", "choose one of sample, simulate, train")],
 )
 def test_unknown_command(command: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command]) == 2

@@ -1,0 +1,192 @@
+"""What the diffusion adds: trained runs side by side (P3), and how its features shift with heat.
+
+Checkpoints are named <backbone>-<diffusion>, with -seed<N> where there are several.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _ff_accuracy import label_errors
+from _ff_dynamics import stability_rows
+from _ff_models import TEMPERATURES, Model, Settings, bpa_frames, thinned
+from _report import Row, grid, number
+
+from forcefield.diffusion import feature_shift
+from forcefield.pairs import all_pairs
+from shared.checkpoint import CONFIG
+from shared.config import RESOLVED
+from shared.errors import InputError
+from shared.metrics.armse import superpose
+
+LONGER = ("mace", "visnet")  # backbones whose stability is looked at for longer
+STABILITY = ("600K", "1200K")
+COLUMNS = {  # of the table: heading -> metric, and the systems it is made of
+    "parameters": ("parameters", ("any",)),
+    "steps": ("training steps", ("any",)),
+    "E RMSE [meV]": ("E RMSE", tuple(TEMPERATURES)),
+    "F RMSE [meV/Å]": ("F RMSE", tuple(TEMPERATURES)),
+    "stable [ps], median": ("stable time, median", STABILITY),
+    "‖ΔZ‖/‖ΔA‖": ("feature shift / diffusivity shift", ("1200K",)),
+}
+
+
+def checkpoints_in(folders: Sequence[str]) -> list[str]:
+    """The folders that are checkpoints, and those one or two levels below the others.
+
+    Raises:
+        InputError: a folder that holds none.
+    """
+    found: list[str] = []
+    for folder in folders:
+        patterns = (CONFIG, f"*/{CONFIG}", f"*/*/{CONFIG}")
+        paths = [p.parent for pattern in patterns for p in sorted(Path(folder).glob(pattern))]
+        if not paths:
+            raise InputError(f"{folder}: no checkpoint in it")
+        found += [str(path) for path in paths]
+    return found
+
+
+def lengths(model: Model) -> dict[str, str]:
+    """Temperature -> the setting that says how long it is simulated with this backbone."""
+    if model.checkpoint.config.model.get("backbone") in LONGER:
+        return {"600K": "effect_600_ps", "1200K": "effect_1200_ps"}
+    return {"1200K": "effect_others_ps"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured of a run at once.
+
+    Attributes:
+        name: of the part.
+        system: what it is made on.
+        measure: (model, system, settings) -> rows.
+        uses: the settings that change its result.
+    """
+
+    name: str
+    system: str
+    measure: Callable[[Model, str, Settings], list[Row]]
+    uses: tuple[str, ...] = ()
+
+
+# --- measurements -------------------------------------------------------------------------------
+
+
+def size(model: Model, system: str, settings: Settings) -> list[Row]:
+    """Parameters, and the steps it was trained for."""
+    row = model.row("P3", system, "-")
+    count = sum(weight.numel() for weight in model.loaded.potential.parameters())
+    return [row("parameters", count), row("training steps", _steps(model))]
+
+
+def _steps(model: Model) -> int | None:
+    """From the run folder that the checkpoint lies in; None where it has left it."""
+    import yaml
+
+    path = model.checkpoint.folder.resolve().parent / RESOLVED
+    if not path.exists():
+        return None
+    run: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")).get("run", {})
+    return run.get("steps")
+
+
+def errors(model: Model, system: str, settings: Settings) -> list[Row]:
+    """As in `accuracy`."""
+    frames = thinned(bpa_frames(system), settings.frames)
+    row = model.row("P3", system, f"3BPA {frames.name}")
+    return label_errors(row, frames, *model.evaluate(frames.numbers, frames.positions))
+
+
+def stability(model: Model, system: str, settings: Settings) -> list[Row]:
+    """NVE, capped."""
+    length = getattr(settings, lengths(model)[system])
+    arguments = (system, "nve", settings.effect_replicas, length, settings)
+    return stability_rows(model, *arguments, judged=False)
+
+
+def shift(model: Model, system: str, settings: Settings) -> list[Row]:
+    """‖Z(T; A') − Z(T; A)‖ and ‖A' − A‖ from 300 K frames to those of this temperature.
+
+    Each hot frame is superposed on a 300 K frame; both diffusions start from z(0) of the latter, so
+    that only the diffusivity differs. The theory bounds the first norm by a multiple of the second.
+    """
+    potential = model.loaded.potential
+    cold, hot = (thinned(bpa_frames(s), settings.frames) for s in ("300K", system))
+    model.require(cold.numbers)
+    count = min(len(cold), len(hot))
+    before = thinned(cold, count).positions
+    after = superpose(thinned(hot, count).positions, before)
+    types = torch.from_numpy(model.loaded.types_of(cold.numbers))
+    features, operators, sizes = [], [], []
+    for old, new in zip(before, after, strict=True):
+        atoms = torch.ones(1, len(types), dtype=torch.bool)
+        pairs = [
+            all_pairs(torch.from_numpy(x - old.mean(0)).float()[None], atoms) for x in (old, new)
+        ]
+        with torch.no_grad():
+            moved = feature_shift(potential.diffusion, types[None], *pairs)
+            field = torch.cat(potential.diffusion(types[None], pairs[0]), -2)
+        features.append(float(moved[0]))
+        operators.append(float(moved[1]))
+        sizes.append(float(field.norm()))
+    ratio = np.array(features) / np.array(operators)
+    data = f"3BPA {cold.name} to {hot.name}"
+    row = model.row("P3", system, data, n=count)
+    return [
+        row("feature shift / diffusivity shift", float(np.median(ratio))),
+        row("feature shift / diffusivity shift, largest", float(ratio.max())),
+        row("feature shift", float(np.median(features))),
+        row("diffusivity shift", float(np.median(operators))),
+        row("feature shift / features", float(np.median(np.array(features) / np.array(sizes)))),
+    ]
+
+
+def parts(model: Model) -> Iterator[Part]:
+    """All that is measured of a run."""
+    yield Part("size", "any", size)
+    for system in TEMPERATURES:
+        yield Part("errors", system, errors, ("frames",))
+    if model.checkpoint.config.model.get("diffusion", {}).get("kind", "none") != "none":
+        yield Part("shift", "1200K", shift, ("frames",))
+    for system, option in lengths(model).items():
+        yield Part("stability", system, stability, ("effect_replicas", option))
+
+
+# --- table --------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) -> str:
+    """One line for each run; below those with several seeds, their mean and half their range."""
+    cells: dict[str, dict[tuple[str, str], float]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            cells.setdefault(row["model"], {})[row["metric"], row["system"]] = row["value"]
+    keys = {h: [(metric, s) for s in systems] for h, (metric, systems) in COLUMNS.items()}
+    head = [f"{h}, {' / '.join(s for _, s in k)}" if len(k) > 1 else h for h, k in keys.items()]
+    lines = [["", *head]]
+    groups: dict[str, list[str]] = {}
+    for name in sorted(cells):
+        groups.setdefault(re.sub(r"-seed\d+$", "", name), []).append(name)
+        lines.append(
+            [name, *(" / ".join(number(cells[name].get(k)) for k in ks) for ks in keys.values())]
+        )
+    for group, names in groups.items():
+        if len(names) > 1:
+            spread = [" / ".join(_spread(cells, names, k) for k in ks) for ks in keys.values()]
+            lines.append([f"{group}, {len(names)} seeds", *spread])
+    return grid(lines, markdown=markdown)
+
+
+def _spread(
+    cells: Mapping[str, Mapping[tuple[str, str], float]], names: Sequence[str], key: tuple[str, str]
+) -> str:
+    values = [cells[name][key] for name in names if key in cells[name]]
+    if not values:
+        return number(None)
+    return f"{number(float(np.mean(values)))} ± {number((max(values) - min(values)) / 2)}"

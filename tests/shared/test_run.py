@@ -1,0 +1,134 @@
+"""What the commands that write a trajectory share; their own tests run it as a whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.checkpoint import CheckpointConfig
+from shared.command import run_command
+from shared.errors import InputError
+from shared.kinetics import temperature
+from shared.run import Run, check_arguments, checked_device
+from shared.start import degrees_of_freedom, with_velocities
+from shared.state import PhaseState
+from shared.units import masses
+
+FINE = {"replicas": 1, "seed": 0, "resume": False, "overwrite": False}
+
+
+def finished(n_whole: int = 1) -> Run:
+    verdict = {
+        "n_replicas": 2,
+        "n_whole": n_whole,
+        "run_ps": 1.0,
+        "broke_at_ps": {"1": 0.25},
+        "largest_bond_deviation_angstrom": 0.125,
+        "mean_temperature_K": 300.4,
+        "degrees_of_freedom": 9,
+    }
+    return Run(
+        molecule="water",
+        checkpoint="tiny",
+        trajectories=[Path(f"w_r00{k}.dcd") for k in range(2)],
+        topology=Path("w.pdb"),
+        sidecar=Path("w.json"),
+        others=[Path("w.csv")],
+        plot=None,
+        stability=verdict,
+        elapsed_s=2.0,
+        generated_ps=1.0,
+    )
+
+
+def test_summary() -> None:
+    assert finished().summary().splitlines() == [
+        "water, checkpoint tiny: 2 replicas, 1 ps in 2.0 s (0.50 ps/s)",
+        "stability: 1 of 2 whole, largest bond deviation 0.12 Å",
+        "  replica 1 broke at 0.25 ps",
+        "temperature: 300 K on average (9 degrees of freedom)",
+        "wrote w_r000.dcd to w_r001.dcd, w.pdb, w.json, w.csv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"replicas": 0}, "replicas must be at least 1, not 0"),
+        ({"seed": 2**32}, "seed must be from 0"),
+        ({"resume": True, "overwrite": True}, "either resumed or overwritten"),
+        ({"time_step": float("inf")}, "the time step must be more than 0, not inf"),
+    ],
+)
+def test_arguments(changed: dict[str, float], says: str) -> None:
+    check_arguments(**FINE, time_step=None)
+    with pytest.raises(InputError, match=says):
+        check_arguments(**{**FINE, **changed})
+
+
+def test_device() -> None:
+    assert checked_device("cpu") == "cpu"
+    for device in ("warp", "meta"):
+        with pytest.raises(InputError, match="choose cpu or cuda"):
+            checked_device(device)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (None, 0, ""),
+        (InputError("no such frame"), 2, "pkg.go: no such frame"),
+        (OSError("disk full"), 1, "pkg.go: disk full; what was written is valid"),
+        (KeyboardInterrupt(), 1, "pkg.go: interrupted; what was written is valid"),
+    ],
+)
+def test_exit_codes(raised, code, says, capsys: pytest.CaptureFixture[str]) -> None:
+    def go(source: str, *, steps: int = 3, progress: bool = False) -> Run:
+        assert (source, steps, progress) == ("a.xyz", 4, True)
+        if raised is not None:
+            raise raised
+        return finished()
+
+    options = {"run": {"steps": (int, "N", "how many")}}
+    argv = ["--from", "a.xyz", "--steps", "4"]
+    assert run_command("pkg.go", "Go.", go, options, argv) == code
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_no_whole_replica_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    def go(source: str, *, progress: bool = False) -> Run:
+        return finished(n_whole=0)
+
+    assert run_command("pkg.go", "Go.", go, {}, ["--from", "a.xyz"]) == 1
+    assert capsys.readouterr().err == "pkg.go: no replica is whole, stopped\n"
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+def config(convention: str = "3N", kelvin: float | None = 500.0) -> CheckpointConfig:
+    return CheckpointConfig(
+        "forcefield", "c", "potential", {}, [1, 8],
+        temperature_K=kelvin, temperature_convention=convention,
+    )  # fmt: skip
+
+
+WATER = PhaseState(
+    np.array([8, 1, 1]), np.array([[[0.0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]])
+)
+
+
+@pytest.mark.parametrize(("convention", "dof"), [("3N", 9), ("3N-3", 6), ("3N-6", 3)])
+def test_velocities_in_the_convention_of_the_checkpoint(convention: str, dof: int) -> None:
+    state, origin = with_velocities(WATER.replicate(2), config(convention), None, seed=0)
+    assert origin == "Maxwell-Boltzmann at 500 K"
+    kelvin = temperature(state.velocities, masses(state.numbers), dof)
+    np.testing.assert_allclose(kelvin, 500.0)
+    assert degrees_of_freedom(config(convention), 3) == dof
+
+
+def test_no_temperature() -> None:
+    with pytest.raises(InputError, match="has no temperature of its own"):
+        with_velocities(WATER, config(kelvin=None), None, seed=0)
+    with pytest.raises(InputError, match="no temperature is defined for 2 atoms"):
+        degrees_of_freedom(config("3N-6"), 2)
