@@ -1,6 +1,7 @@
 """Tables of rows: systems down, models across, with intervals and n."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from statistics import median
@@ -17,7 +18,7 @@ LOWER_IS_BETTER = ("RMSE", "ARMSE", "ADE", "FDE", "S2S", "S2T", "MAE", "JSD", "M
 
 def is_error(metric: str) -> bool:
     """Is less better, so that comparison with a trivial predictor makes sense?"""
-    return any(word in LOWER_IS_BETTER for word in metric.split())
+    return any(word in LOWER_IS_BETTER for word in re.findall(r"\w+", metric))
 
 
 def key_of(row: Row) -> Key:

@@ -15,6 +15,7 @@ from shared.report.__main__ import main
 from shared.report.models import Looks
 from shared.report.page import page
 from shared.report.source import Source, read_source
+from shared.report.tables import is_error
 from shared.report.viewer import LIBRARY, UNIT, clips, embedded, quantised
 from tests.shared.report.conftest import COMMAND
 
@@ -142,6 +143,14 @@ def test_standing_counts_systems(text: str) -> None:
     assert "0 of 3" in line
     assert "median 1.2 ×" in line
     assert "3 of 3" in section
+
+
+@pytest.mark.parametrize(
+    ("metric", "error"),
+    [("RMSE com / persistence", True), ("S2S, random starts", True), ("stable share", False)],
+)
+def test_knows_which_metrics_are_errors(metric: str, error: bool) -> None:
+    assert is_error(metric) == error
 
 
 def test_tells_what_was_not_measured_and_whose_the_viewer_is(text: str) -> None:
