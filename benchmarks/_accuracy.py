@@ -27,6 +27,7 @@ from _runs import (
 from shared.data.md17 import MD17Series, SurrogateOracle, load_md17, load_md17s_oracle
 from shared.data.splits import SHORT_TO_LONG, FrameRange, evenly_spaced_starts
 from shared.errors import InputError
+from shared.evaluation.p4_windows import GEOTDM
 from shared.metrics import armse as e
 from shared.state import PhaseState
 from shared.units import masses
@@ -39,18 +40,6 @@ HORIZON, WINDOW, LONG_HORIZON = 100, 200, 1000
 N_STARTS = 20  # of the oracle files
 # What a start knows of its past -> mode of the oracle files: ξ from three frames and the force; 0.
 HISTORIES = {"acceleration": "fitted", "null": "unknown"}
-
-# ADE and FDE in Å of GeoTDM (Han et al., NeurIPS 2024) on real MD17, from a secondary source:
-# indicative, and not of these data.
-GEOTDM = {
-    "aspirin": (0.107, 0.193),
-    "ethanol": (0.115, 0.209),
-    "malonaldehyde": (0.107, 0.176),
-    "naphthalene": (0.064, 0.087),
-    "salicylic": (0.083, 0.120),
-    "toluene": (0.083, 0.121),
-    "uracil": (0.074, 0.099),
-}
 
 
 def true_positions(series: MD17Series, oracle: SurrogateOracle, steps: Int) -> Float:

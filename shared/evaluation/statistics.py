@@ -84,6 +84,7 @@ class PooledErrors:
         if relative_to is not None:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = values / relative_to._pooled(weights, cumulative)
+        values = np.where(np.isfinite(values), values, np.nan)
         known = np.isfinite(values).any(axis=0)
         low, high = np.full((2, values.shape[1]), np.nan)
         tail = (1 - LEVEL) / 2

@@ -115,7 +115,8 @@ def test_frames_of_the_reference_pass(modules, tiny: Path, monkeypatch, tmp_path
     blocks = s.series.positions[:40_000:10].reshape(4, 1000, -1, 3).swapaxes(0, 1)
     frames = np.concatenate([blocks[:250], blocks])  # the first fifth is left out
     temperatures = np.full((1250, 4, 3), 500.0, dtype=np.float32)
-    run = modules.runs.LongRun(frames, temperatures, 5.0, s.bonds)
+    energies = np.full((1250, 4, 2), np.nan)
+    run = modules.runs.LongRun(frames, temperatures, energies, 5.0, s.bonds)
     monkeypatch.setattr(modules.validity, "long_run", lambda *_: run)
     settings = modules.runs.Settings(checkpoint=str(tiny), replicas=4, stability_ps=6.25)
     found = {
@@ -160,7 +161,7 @@ def test_quick_run_resumes(modules, tiny: Path, tmp_path: Path, capsys) -> None:
 def test_interrupted_simulation_goes_on(modules, tiny: Path, tmp_path: Path, monkeypatch) -> None:
     s = modules.runs.subject(str(tiny), "ethanol")
     whole = modules.runs.long_run(s, 2, 0.05, tmp_path / "whole")
-    monkeypatch.setattr(modules.runs, "FLUSH_PS", 0.005)
+    monkeypatch.setattr(modules.runs.shared_run, "FLUSH_PS", 0.005)
     propagate = s.generator.propagate
 
     def killed(*arguments, **options):

@@ -1,0 +1,135 @@
+"""Candidates beside a reference whose motion is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import InputError
+from shared.evaluation.artefacts import index
+from shared.evaluation.candidates import open_candidate
+from shared.evaluation.long_run import long_run, run_folder
+from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
+from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
+from shared.evaluation.trivial import TRIVIAL
+from shared.state import PhaseState
+
+HALF, WHOLE = 20, 40  # frames of half a period and of a whole one
+
+
+class Exact:
+    """Knows the motion, but for a shift that each sample draws."""
+
+    name = identity = "exact"
+    weights: dict = {}
+
+    def __init__(self, series, off: float = 0.0, breaks: bool = False) -> None:
+        self.series, self.off, self.breaks = series, off, breaks
+
+    def variants(self, system):
+        return ("unknown",)
+
+    def step_fs(self, system):
+        return 1.0
+
+    def propagator(self, system, variant):
+        return self
+
+    def start(self, past, variant, samples, seed):
+        # The time in the reference is the start's thermostat variable, and the draw its second.
+        drawn = np.random.default_rng(seed).choice([-1.0, 1.0], size=(len(past.frames), samples))
+        rows = np.repeat(past.frames, samples)
+        variables = np.stack([rows, drawn.ravel()], axis=1)
+        x = np.repeat(past.positions[:, -1], samples, axis=0)
+        return PhaseState(past.system.numbers, x, np.zeros_like(x), thermostat=variables)
+
+    def propagate(self, start, n_frames, frame_interval_fs, *, seed):
+        for frame in range(1, n_frames + 1):
+            after = round(frame * frame_interval_fs / self.series.system.interval_fs)
+            x = self.series.truth(start.thermostat[:, 0].astype(int), after)
+            x = x + self.off * start.thermostat[:, 1, None, None] * np.array([[1.0], [-1.0]])
+            x[:, 0] -= 5.0 * (self.breaks and frame > 3)
+            yield PhaseState(start.numbers, x, np.zeros_like(x), time_fs=frame * frame_interval_fs)
+
+
+def rolled(candidate, series, variant="", **options):
+    rows = np.array([40, 45])
+    past = series.past(rows)
+    reach = np.array([WHOLE, WHOLE])
+    context = Context(Path("unused"))
+    truth = lambda starts, after: series.truth(rows[starts], after)  # noqa: E731
+    return roll_errors(candidate, past, variant, truth, reach, 2, context, **options)
+
+
+def test_trivial_predictors(spring) -> None:
+    found = {name: rolled(TRIVIAL[name](), spring) for name in TRIVIAL}
+    still = found["persistence"].pooled("raw").rmse()
+    assert still[-1] == pytest.approx(0.0, abs=1e-12)  # after a whole period
+    start = spring.positions[[40, 45]]
+    half = spring.positions[[40 + HALF, 45 + HALF]]
+    expected = np.sqrt(((half - start) ** 2).sum(-1).mean())
+    assert still[found["persistence"].index(HALF)] == pytest.approx(expected)
+    # Free flight is good at once, and far off after a period.
+    assert found["inertia"].pooled("com").rmse()[0] < 0.3 * still[0]
+    assert found["inertia"].pooled("com").rmse()[-1] > 0.1
+    off = spring.positions[[42, 47]] - spring.system.mean
+    assert found["mean"].pooled("raw").rmse()[0] == pytest.approx(np.sqrt((off**2).sum(-1).mean()))
+
+
+def test_an_ensemble_is_better_on_average(spring) -> None:
+    errors = rolled(Exact(spring, off=0.1), spring, "unknown", samples=16)
+    assert errors.squared["com"].shape == (2, 16, WHOLE // 2)
+    assert np.allclose(errors.pooled("com").rmse(), 0.1 * np.sqrt(3.0), rtol=1e-6)
+    assert (errors.pooled_mean("com").rmse() < 0.1).all()
+
+
+def test_rows_and_curves(spring, tmp_path: Path) -> None:
+    rows = np.array([40, 45, 50])
+    truth = lambda starts, after: spring.truth(rows[starts], after)  # noqa: E731
+    reach, context = np.full(3, WHOLE), Context(tmp_path)
+    common = (spring.past(rows), truth, reach, [HALF, WHOLE], 1.0)
+    found = measure_accuracy("s2l", Exact(spring, 0.01), *common, context)
+    by = {(row.metric, row.horizon): row for row in found}
+    assert by["RMSE com", "20 frames"].value == pytest.approx(0.01 * np.sqrt(3.0))
+    assert by["RMSE com", "20 frames"].horizon_fs == 10.0
+    assert by["RMSE com / persistence", "20 frames"].value < 0.5
+    assert by["RMSE com / persistence", "20 frames"].n == 3
+    ensemble = measure_ensemble("s2l", Exact(spring, 0.01), *common, 4, context)
+    assert any("ensemble mean of 4" in row.metric for row in ensemble)
+    parts = {(a.part, a.model) for a in index(tmp_path)}
+    assert {("s2l", "exact"), ("trajectory", "exact"), ("trajectory", "reference")} <= parts
+
+
+def test_intervals_that_do_not_fit(spring) -> None:
+    with pytest.raises(InputError, match=r"no multiple of the 0\.5 fs"):
+        stride_of(TRIVIAL["persistence"](), spring.system, 0.7)
+    exact = Exact(spring)
+    assert stride_of(exact, spring.system, 5.0) == 10
+    assert stride_of(exact, spring.system, 0.5) == 2  # its own step is longer
+    exact.step_fs = lambda system: 0.7
+    with pytest.raises(Skip, match="does not fit"):
+        stride_of(exact, spring.system, 5.0)
+
+
+def test_long_run_sees_a_break_and_resumes(spring, tmp_path: Path) -> None:
+    series, past = spring, spring.past(np.array([40, 45]))
+    exact = Exact(series, breaks=True)
+    start = exact.start(past, "unknown", 1, 0)
+    folder = run_folder(tmp_path, "spring", 1)
+    arguments = (exact, start, series.system.bonds, 10, 1.0, folder)
+    run = long_run(*arguments, seed=0, report=lambda line: None)
+    lost, largest = run.outcome()
+    assert lost.tolist() == [0.004, 0.004]
+    assert (largest < 0.1).all()
+    exact.propagate = None  # a second call reads what is there
+    again = long_run(*arguments, seed=0, report=lambda line: None)
+    assert np.array_equal(again.frames, run.frames)
+
+
+def test_names_that_are_not_there() -> None:
+    with pytest.raises(InputError, match=r"no model nothing; there are persist.*trajgen:NAME"):
+        open_candidate("nothing")
+    with pytest.raises(InputError, match="nothing"):
+        open_candidate("trajgen:nothing")
+    with pytest.raises(InputError, match="nothing"):
+        open_candidate("forcefield:nothing")

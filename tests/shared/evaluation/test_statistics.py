@@ -1,0 +1,52 @@
+"""Intervals and pooled errors."""
+
+import numpy as np
+import pytest
+
+from shared.evaluation.statistics import PooledErrors, bootstrap
+from shared.metrics.armse import armse, bootstrap_interval, rmse_at
+
+
+def test_pooled_errors_are_the_metrics_where_nothing_is_missing() -> None:
+    squared = np.random.default_rng(0).gamma(2.0, size=(12, 7))
+    pooled = PooledErrors(squared)
+    assert np.allclose(pooled.rmse(), rmse_at(squared))
+    assert np.allclose(pooled.rmse(cumulative=True), armse(squared))
+    low, high = pooled.interval()
+    expected = bootstrap_interval(squared, rmse_at)
+    assert np.allclose(low, expected[0], rtol=0.05)
+    assert np.allclose(high, expected[1], rtol=0.05)
+
+
+def test_missing_frames_do_not_count() -> None:
+    squared = np.array([[1.0, np.nan, 9.0], [4.0, np.nan, np.nan]])
+    pooled = PooledErrors(squared)
+    assert pooled.counts.tolist() == [2, 0, 1]
+    assert pooled.rmse()[[0, 2]].tolist() == [np.sqrt(2.5), 3.0]
+    assert np.isnan(pooled.rmse()[1])
+    estimate = pooled.estimate(2, cumulative=True)
+    assert estimate.value == pytest.approx(np.sqrt(14 / 3))
+    assert estimate.n == 2
+    alone = pooled.estimate(2)
+    assert (alone.n, alone.low) == (1, None)
+
+
+def test_a_ratio_draws_the_same_starts() -> None:
+    squared = np.random.default_rng(1).gamma(2.0, size=(10, 1))
+    own, other = PooledErrors(squared), PooledErrors(4 * squared)
+    estimate = own.estimate(0, relative_to=other)
+    assert estimate.value == pytest.approx(0.5)
+    assert estimate.low == pytest.approx(0.5)
+    assert estimate.high == pytest.approx(0.5)
+
+
+def test_bootstrap_covers_the_mean() -> None:
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(200):
+        estimate = bootstrap(rng.normal(size=30))
+        assert estimate.low is not None
+        assert estimate.high is not None
+        inside += estimate.low <= 0.0 <= estimate.high
+    assert 0.88 < inside / 200 < 0.99
+    assert bootstrap(np.array([3.0])).low is None

@@ -1,0 +1,106 @@
+"""python -m shared.evaluate: what it refuses, and that a second run says the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.evaluate import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(folder: Path, text: str = "", data: str = "md17") -> list[str]:
+    path = folder / "config.yaml"
+    path.write_text(
+        f"evaluation:\n  name: test\n  data: {data}\n  results: {folder}/results.json\n"
+        f"  artefacts: {folder}/artefacts\n{text}"
+    )
+    return ["--config", str(path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("  models: [nothing]\n", "no model nothing; there are persistence"),
+        ("  models: ['trajgen:nothing']\n", "md17s"),
+        ("  systems: [ethanole]\n", "has no ethanole; it has aspirin"),
+        ("  parts: [energies]\n", "energies is not measured on md17; there are s2l"),
+        ("s2l: {interval_fs: 0.7}\n", "s2l.interval_fs: 0.7 fs is no multiple of the 0.5 fs"),
+        ("sparse: {gaps_fs: [5.2]}\n", "sparse.gaps_fs: 5.2 fs is no multiple"),
+        ("s2l: {starts: 0}\n", "s2l.starts must be more than 0"),
+        ("s2l: {start: 3}\n", "the nearest is s2l.starts"),
+        ("s2l: {starts: many}\n", "starts"),
+        ("stability: {systems: [benzin]}\n", "has no benzin; it has"),
+    ],
+)
+def test_bad_configs_are_one_line(tmp_path: Path, capsys, text: str, says: str) -> None:
+    assert main(config(tmp_path, text)) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_data_set_that_is_not_there(tmp_path: Path, capsys) -> None:
+    assert main(config(tmp_path, data="md18")) == 2
+    assert "no data set md18; there are md17, isomers, 3bpa" in capsys.readouterr().err
+    assert main(["--config", str(tmp_path / "absent.yaml")]) == 2
+    assert "no such config file" in capsys.readouterr().err
+
+
+def test_results_of_another_version_stay(tmp_path: Path, capsys) -> None:
+    old = '{"format": "trajgen-results", "version": 0}'
+    (tmp_path / "results.json").write_text(old)
+    text = "  systems: [ethanol]\n  models: [persistence]\n  parts: [s2l]\n"
+    assert main(config(tmp_path, text)) == 2
+    assert "version 0" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_text() == old
+
+
+@pytest.mark.parametrize("name", ["md17", "isomers", "3bpa"])
+def test_shipped_configs_are_read(name: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config", str(ROOT / "configs" / "evaluate" / f"{name}.yaml"), "--print-config"])
+    assert stopped.value.code == 0
+    assert f"data: {name}" in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_a_second_quick_run_says_the_same(tmp_path: Path, capsys) -> None:
+    text = (
+        "  systems: [ethanol]\n  models: [persistence, oracle]\n"
+        "  parts: [s2l, windows, stability]\n"
+    )
+    arguments = [*config(tmp_path, text), "--quick"]
+
+    def measured() -> tuple[str, list[dict]]:
+        assert main(arguments) == 0
+        content = json.loads((tmp_path / "artefacts" / "quick.json").read_text())
+        return capsys.readouterr().out, content
+
+    first, content = measured()
+    rows = content["rows"]
+    ratio = {
+        row["variant"]: row["value"]
+        for row in rows
+        if row["part"] == "s2l"
+        and row["model"] == "oracle"
+        and (row["metric"], row["horizon"]) == ("RMSE com / persistence", "100 frames")
+    }
+    assert ratio["fitted"] < ratio["unknown"] < ratio["nve"] < 1
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows if row["low"] is not None)
+    assert content["jobs"]["stability/ethanol/oracle"]["skipped"]
+    assert content["provenance"]["files"]
+    again, same = measured()  # nothing is measured a second time but what was skipped
+    assert (again, same["rows"]) == (first, rows)
+    created = {job: entry["created"] for job, entry in content["jobs"].items()}
+    assert all(
+        entry["created"] == created[job]
+        for job, entry in same["jobs"].items()
+        if not entry["skipped"]
+    )
+    arguments.append("--fresh")
+    fresh, anew = measured()
+    assert fresh == first
+    assert sorted(map(str, anew["rows"])) == sorted(map(str, rows))
