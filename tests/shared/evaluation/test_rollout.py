@@ -1,6 +1,7 @@
 """Candidates beside a reference whose motion is known."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ class Exact:
     """Knows the motion, but for a shift that each sample draws."""
 
     name = identity = "exact"
-    weights: dict = {}
+    weights: ClassVar[dict] = {}
 
     def __init__(self, series, off: float = 0.0, breaks: bool = False) -> None:
         self.series, self.off, self.breaks = series, off, breaks
