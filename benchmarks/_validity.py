@@ -34,6 +34,9 @@ WINDOW_PS = 5.0  # of the reference's blocks
 BOUNDS = {"bond": 1.5, "angle": 1.5, "torsion": 1.5, SPECTRUM: 2.0}  # x static oracle
 RESAMPLES = 2000
 
+Judged = Callable[[str, Settings], tuple[Subject, LongRun]]
+"""Molecule and settings -> what is judged: the generator's long simulation, or the engine's."""
+
 
 def _run(molecule: str, settings: Settings) -> tuple[Subject, LongRun]:
     s = subject(settings.checkpoint, molecule)
@@ -43,9 +46,9 @@ def _run(molecule: str, settings: Settings) -> tuple[Subject, LongRun]:
 # --- stability ----------------------------------------------------------------------------------
 
 
-def stability(molecule: str, settings: Settings) -> list[Row]:
+def stability(molecule: str, settings: Settings, judge: Judged = _run) -> list[Row]:
     """Share of replicas that reach the end with no bond off by more than 0.5 Å, at any frame."""
-    s, run = _run(molecule, settings)
+    s, run = judge(molecule, settings)
     lost, largest = run.outcome()
     row = s.row("P2", horizon=f"{settings.stability_ps:g} ps", n=settings.replicas)
     reference = float(bond_deviation(s.series.positions[REFERENCE], s.bonds).max())
@@ -61,7 +64,7 @@ def stability(molecule: str, settings: Settings) -> list[Row]:
 # --- temperature --------------------------------------------------------------------------------
 
 
-def temperature(molecule: str, settings: Settings) -> list[Row]:
+def temperature(molecule: str, settings: Settings, judge: Judged = _run) -> list[Row]:
     """Kinetic temperatures of all, H and heavy atoms, counting three degrees of freedom per atom.
 
     Velocities are those the model was trained on, three-point differences of frames 0.5 fs apart.
@@ -70,7 +73,7 @@ def temperature(molecule: str, settings: Settings) -> list[Row]:
     own by the same estimator. Beside it stands equipartition at 500 K among the degrees of freedom
     of a molecule that neither drifts nor rotates (true velocities).
     """
-    s, run = _run(molecule, settings)
+    s, run = judge(molecule, settings)
     judged = run.temperatures[run.first :].astype(np.float64)
     x, interval = s.series.positions[REFERENCE].astype(np.float64), s.series.interval_fs
     velocities = backward_velocity(x[2:], x[1:-1], x[:-2], interval)
@@ -116,10 +119,10 @@ def _mean_over_replicas(values: Float) -> tuple[float, float, float]:
 # --- distributions and dynamics -----------------------------------------------------------------
 
 
-def distributions(molecule: str, settings: Settings) -> list[Row]:
+def distributions(molecule: str, settings: Settings, judge: Judged = _run) -> list[Row]:
     """JSD of bonds, angles and torsions, h(r), VDOS, each as a ratio to the static oracle; and the
     torsions' 1/e times."""
-    s, run = _run(molecule, settings)
+    s, run = judge(molecule, settings)
     judged = len(run.frames) - run.first
     stride = round(run.interval_fs / s.series.interval_fs)
     length = min(round(WINDOW_PS * FS_PER_PS / run.interval_fs), judged)
@@ -203,12 +206,12 @@ def torsion_rows(
 # --- potential energy ---------------------------------------------------------------------------
 
 
-def energy(molecule: str, settings: Settings) -> list[Row]:
+def energy(molecule: str, settings: Settings, judge: Judged = _run) -> list[Row]:
     """Potential energies of generated frames under the force field that made the reference.
 
     The interval of the shift comes from drawing replicas anew.
     """
-    s, run = _run(molecule, settings)
+    s, run = judge(molecule, settings)
     per_replica = -(-settings.energy_frames // settings.replicas)
     times = np.linspace(run.first, len(run.frames) - 1, per_replica).round().astype(np.int64)
     whole = run.whole[times]

@@ -1,5 +1,5 @@
-"""The force-field head, to come: a learned energy, its forces, and molecular dynamics on them.
+"""The force-field head: a learned energy, its exact forces, and molecular dynamics on them.
 
-It will stand on `shared` alone and give trajectories through the same `shared.state.Propagator`
+It stands on `shared` alone and gives trajectories through the same `shared.state.Propagator`
 protocol as `trajgen`.
 """

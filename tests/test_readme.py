@@ -22,6 +22,9 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = (
     "data",
     "network",
+    "backbone",
+    "diffusion",
+    "potential",
     "noise",
     "paper",
     "regression",
@@ -34,11 +37,20 @@ FOLDERS = "trajgen|shared|forcefield|configs|tests|benchmarks|docs|examples"
 OWN_COMMANDS = {
     "trajgen.sample": "-m trajgen.sample",
     "trajgen.train": "-m trajgen.train",
+    "trajgen.simulate": "-m trajgen.cli simulate",
+    "forcefield.train": "-m forcefield.train",
+    "forcefield.simulate": "-m forcefield.simulate",
+    "shared.data.download": "-m shared.data.download",
     "shared.data.xtb": "-m shared.data.xtb",
     "benchmarks/generator.py": "benchmarks/generator.py",
+    "benchmarks/forcefield.py": "benchmarks/forcefield.py",
 }
 # Made with the shipped weights, so they are there when those are.
-MADE_WITH_WEIGHTS = {"docs/images/ethanol.png", "benchmarks/results/generator.json"}
+MADE_WITH_WEIGHTS = {
+    "docs/images/ethanol.png",
+    "benchmarks/results/generator.json",
+    "benchmarks/results/forcefield.json",
+}
 HAS_WEIGHTS = "md17s" in shipped("trajgen")
 needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="needs the shipped checkpoint md17s")
 
@@ -116,7 +128,8 @@ def test_options_and_keys_in_the_text_exist(page: Path) -> None:
             unknown = options_in(code.split()) - set().union(*map(options, OWN_COMMANDS))
             assert not unknown, f"no command has {unknown}"
         elif key := re.fullmatch(rf"((?:{'|'.join(SECTIONS)})\.(?!json)\w+)(: .*)?", code):
-            assert f"--{key[1]}" in options("trajgen.train"), f"no config key {key[1]}"
+            known = options("trajgen.train") | options("forcefield.train")
+            assert f"--{key[1]}" in known, f"no config key {key[1]}"
 
 
 def test_usage_explains_every_option_of_sample() -> None:

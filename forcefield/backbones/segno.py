@@ -27,7 +27,6 @@ from torch.nn import functional
 
 from forcefield.pairs import Pairs
 from shared.errors import InputError
-from shared.layers.components import at_receiver, at_sender, dot
 from shared.layers.fields import one_hot
 from shared.layers.normalisation import bounded, soft_length
 from shared.layers.radial import BesselBasis, polynomial_envelope
@@ -100,19 +99,17 @@ class SEGNOLayer(nn.Module):
         Returns:
             Accelerations [B, N, 3, K] and dh [B, N, C].
         """
-        (here,), (there,) = at_receiver([displacements]), at_sender([displacements])
-        real = pairs.vectors[..., None, :].unbind(-1)
-        separation = [r + b - a for r, a, b in zip(real, here, there, strict=True)]
-        length = torch.sqrt(dot(separation, separation) + _SOFTENING**2)
+        separations = pairs.vectors[..., None] + displacements[:, None] - displacements[:, :, None]
+        length = torch.sqrt(separations.square().sum(-2) + _SOFTENING**2)
         normed = self.norm(h)
         of_i, of_j = self.ends(normed).chunk(2, -1)
         hidden = of_i[:, :, None] + of_j[:, None] + radial + self.lengths(torch.exp(-length))
         messages = functional.silu(self.edge(functional.silu(hidden))) * envelope
         push = self.push(messages) / (1 + length)
-        pulled = [(push * s).sum(2) for s in separation]
+        pulled = (push[..., None, :] * separations).sum(2)
         gathered = self.scale * messages.sum(2)
         rate = self.node(torch.cat([normed, gathered], -1))
-        return self.scale * torch.stack(pulled, -2), rate
+        return self.scale * pulled, rate
 
 
 class SEGNO(nn.Module):

@@ -28,11 +28,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from forcefield.pairs import Pairs
 from shared.errors import InputError
-from shared.layers.components import Components, at_receiver, at_sender, dot
+from shared.layers.convolution import scaled_silu
 from shared.layers.fields import FieldLinear, Harmonics, one_hot
 from shared.layers.heads import Heads
 from shared.layers.normalisation import bounded, soft_length
@@ -80,12 +79,20 @@ class ViSNetConfig:
             )
 
 
+def _linear(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
+    """A layer that keeps the variance: a vector's message is a product of five of them."""
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(n_in))
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 @dataclass(frozen=True)
 class _Geometry:
-    """Of all pairs: Y_l/sqrt(2l + 1) for l = 1..lmax, their components, and the envelope u."""
+    """Of all pairs: Y_l/sqrt(2l + 1) for l = 1..lmax, and the envelope u [B, N, N, 1]."""
 
     harmonics: Sequence[Tensor]
-    components: Components
     envelope: Tensor
 
 
@@ -97,18 +104,20 @@ class ViSNetLayer(nn.Module):
         c = config.channels
         self.first, self.lmax = first, config.lmax
         self.scale = 1 / math.sqrt(config.neighbours)
+        # Sums over the components of all vectors have about this size.
+        self.components = math.sqrt((config.lmax + 1) ** 2 - 1)
         self.logit_scale = math.sqrt(config.heads / c)
         self.heads = Heads(c, config.heads)
         self.norm = nn.LayerNorm(c)
-        self.atoms = nn.Linear(c, 3 * c)
-        self.pairs = nn.Linear(c, 2 * c)
-        self.output = nn.Linear(c, c if first else 3 * c)
+        self.atoms = _linear(c, 3 * c)
+        self.pairs = _linear(c, 2 * c)
+        self.output = _linear(c, c if first else 3 * c)
         if first:
-            self.messages = nn.Linear(c, c, bias=False)
+            self.messages = _linear(c, c, bias=False)
         else:
-            self.messages = nn.Linear(c, 2 * c, bias=False)
+            self.messages = _linear(c, 2 * c, bias=False)
             self.vectors = FieldLinear([c] * config.lmax, [5 * c] * config.lmax)
-            self.pair_update = nn.Linear(c, c)
+            self.pair_update = _linear(c, c)
 
     def forward(
         self, h: Tensor, v: list[Tensor], f: Tensor, geometry: _Geometry
@@ -117,29 +126,30 @@ class ViSNetLayer(nn.Module):
         if not self.first:
             small = bounded(v)
             left, right, own, of_i, of_j = self._split(self.vectors(small))
-            f = f + functional.silu(self.pair_update(f)) * _across(of_i, of_j, geometry)
+            across = _across(of_i, of_j, geometry) / self.components
+            f = f + scaled_silu(self.pair_update(f)) * across
 
         query, key, value = self.atoms(self.norm(h)).chunk(3, -1)
-        of_key, of_value = functional.silu(self.pairs(f)).chunk(2, -1)
+        of_key, of_value = scaled_silu(self.pairs(f)).chunk(2, -1)
         logits = self.heads.sum(query[:, :, None] * key[:, None] * of_key)
-        weights = functional.silu(self.logit_scale * logits) * geometry.envelope
+        weights = scaled_silu(self.logit_scale * logits) * geometry.envelope
         messages = self.heads.spread(weights) * value[:, None] * of_value
         gathered = self.scale * messages.sum(2)
-        gates = functional.silu(self.messages(messages)).chunk(1 if self.first else 2, -1)
+        gates = scaled_silu(self.messages(messages)).chunk(1 if self.first else 2, -1)
         # Σ_j s2_ij Y(r̂_ij) is a matrix product for each atom.
         change = [self.scale * (y.mT @ gates[0]) for y in geometry.harmonics]
         if self.first:
             return h + self.output(gathered), change, f
 
         o1, o2, o3 = self.output(gathered).chunk(3, -1)
-        for degree, components in enumerate(at_sender(small)):
-            passed = [(gates[1] * x).sum(2) for x in components]
-            change[degree] = change[degree] + self.scale * torch.stack(passed, -2)
-        inner = sum(
-            ((x * y).sum(-2) / x.shape[-2] for x, y in zip(left, right, strict=True)),
-            start=torch.zeros_like(h),
-        )
-        v = [x + y * o1[..., None, :] + dx for x, y, dx in zip(v, own, change, strict=True)]
+        # Σ_j s1_ij v_j, all degrees at once.
+        passed = self.scale * (gates[1][..., None, :] * torch.cat(small, -2)[:, None]).sum(2)
+        passed_by_degree = passed.split([x.shape[-2] for x in v], -2)
+        inner = (torch.cat(left, -2) * torch.cat(right, -2)).sum(-2) / self.components
+        v = [
+            x + y * o1[..., None, :] + dx + message
+            for x, y, dx, message in zip(v, own, change, passed_by_degree, strict=True)
+        ]
         return h + inner * o2 + o3, v, f
 
     def _split(self, vectors: list[Tensor]) -> list[list[Tensor]]:
@@ -149,12 +159,11 @@ class ViSNetLayer(nn.Module):
 
 def _across(of_i: list[Tensor], of_j: list[Tensor], geometry: _Geometry) -> Tensor:
     """Σ_l ⟨a_i⊥, b_j⊥⟩ = Σ_l a_i·b_j - (a_i·Y)(b_j·Y), Y normalised, [B, N, N, C]."""
-    total: Tensor | None = None
-    for a, b, y in zip(at_receiver(of_i), at_sender(of_j), geometry.components, strict=True):
-        inner = dot(a, b) - dot(a, y) * dot(b, y)
-        total = inner if total is None else total + inner
-    assert total is not None
-    return total
+    inner = (torch.cat(of_i, -2)[:, :, None] * torch.cat(of_j, -2)[:, None]).sum(-2)
+    for a, b, y in zip(of_i, of_j, geometry.harmonics, strict=True):
+        # a_i·Y_ij is a matrix product for each i, b_j·Y_ij for each j.
+        inner = inner - (y @ a) * (y.transpose(1, 2) @ b).transpose(1, 2)
+    return inner
 
 
 class ViSNet(nn.Module):
@@ -181,13 +190,15 @@ class ViSNet(nn.Module):
         self.embedding = nn.Parameter(torch.randn(n_types, c))
         self.neighbours = nn.Parameter(torch.randn(n_types, c))
         self.radial = nn.Linear(config.n_basis, 2 * c)
-        self.start = nn.Linear(2 * c, c)
+        # Few of the functions are not small at any one distance.
+        nn.init.normal_(self.radial.weight, std=0.4)
+        self.start = _linear(2 * c, c)
         self.layers = nn.ModuleList(
             ViSNetLayer(config, first=layer == 0) for layer in range(config.layers)
         )
         self.norm = nn.LayerNorm(c)
         self.lengths = FieldLinear([c] * config.lmax, [c] * config.lmax)
-        self.output = nn.Sequential(nn.Linear((1 + config.lmax) * c, c), nn.SiLU(), nn.Linear(c, c))
+        self.output = nn.Sequential(_linear((1 + config.lmax) * c, c), nn.SiLU(), _linear(c, c))
 
     def forward(self, types: Tensor, pairs: Pairs) -> tuple[Tensor, list[Tensor]]:
         """See `forcefield.backbones.protocol.Backbone`."""
@@ -197,7 +208,7 @@ class ViSNet(nn.Module):
         neighbours = (elements @ self.neighbours)[:, None] * of_start * geometry.envelope
         gathered = self.scale * neighbours.sum(2)
         h = self.start(torch.cat([elements @ self.embedding, gathered], -1))
-        f = (h[:, :, None] + h[:, None]) * of_pairs
+        f = (h[:, :, None] + h[:, None]) / math.sqrt(2) * of_pairs
         v: list[Tensor] = []
         for layer in self.layers:
             h, v, f = layer(h, v, f, geometry)
@@ -212,9 +223,8 @@ class ViSNet(nn.Module):
             y / math.sqrt(2 * degree + 1)
             for degree, y in enumerate(self.harmonics(pairs.directions)[1:], start=1)
         ]
-        components = [list(y[..., None, :].unbind(-1)) for y in harmonics]
         envelope = polynomial_envelope(
             pairs.distances / self.config.cutoff, self.config.envelope_exponent
         )
         # A pair that is not valid has a direction, but no weight: its messages are 0.
-        return _Geometry(harmonics, components, (envelope * pairs.valid)[..., None])
+        return _Geometry(harmonics, (envelope * pairs.valid)[..., None])

@@ -46,7 +46,7 @@ class LabelledFrames:
     def __post_init__(self) -> None:
         for what in ("positions", "energies", "forces"):
             values = np.asarray(getattr(self, what))
-            broken = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+            broken = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
             if broken.size:
                 raise InputError(
                     f"{self.path}: {self.name}: {what} of frame {broken[0]} (from 0) are not "

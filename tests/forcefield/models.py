@@ -1,10 +1,10 @@
-"""What tests of the force-field head share: small random molecules, and a model as a `Case`."""
+"""What tests of the force-field head share: small random molecules, and checks of a backbone."""
 
 import torch
 from torch import Tensor, nn
 
 from forcefield.pairs import all_pairs
-from tests.physics import Case
+from tests.physics import Case, check_smooth_at
 
 
 def random_molecules(
@@ -15,8 +15,7 @@ def random_molecules(
 ) -> dict[str, Tensor]:
     """types [B, N], positions [B, N, 3] Å and atoms [B, N] of molecules padded to the largest.
 
-    Atoms are at least 0.9 Å apart, within a few Å; no two axes of the result have the same length
-    unless `sizes` makes them.
+    Atoms are at least 0.9 Å apart, within a few Å.
     """
     generator = torch.Generator().manual_seed(seed)
     n = max(sizes)
@@ -38,3 +37,19 @@ def scalar_case(model: nn.Module, sizes: tuple[int, ...] = (5, 3), n_types: int 
         return {"scalars": values * atoms[..., None]}
 
     return Case(scalars, random_molecules(sizes, n_types), mask="atoms")
+
+
+def check_crossing_the_cutoff(model: nn.Module, cutoff: float, tolerance: float = 1e-3) -> None:
+    """The sum of the scalars and two derivatives are continuous where an atom leaves the cutoff.
+
+    It leaves that of one atom, and stays within reach of another; `cutoff` is at most 4 Å. float64.
+    """
+    fixed = torch.tensor([[0.0, 0.0, 0.0], [1.2, 0.3, 0.0]], dtype=torch.float64)
+    types, atoms = torch.tensor([[0, 1, 2]]), torch.ones(1, 3, dtype=torch.bool)
+
+    def scalars(r: Tensor) -> Tensor:
+        moving = torch.stack([r, torch.zeros_like(r), torch.zeros_like(r)])
+        positions = torch.cat([fixed, moving[None]])[None]
+        return model(types, all_pairs(positions, atoms))[0].sum()
+
+    check_smooth_at(scalars, cutoff, order=2, tolerance=tolerance)

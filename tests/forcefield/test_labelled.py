@@ -1,0 +1,195 @@
+"""Which frames train, validate and test; warnings; batches that repeat after a resume."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from forcefield.labelled import DataConfig, FrameBatches, as_graphs, dense_batch, load_labelled
+from shared.data.extxyz import LabelledFrames
+from shared.errors import InputError
+from shared.units import KCAL_PER_MOL_IN_EV
+
+WATER = np.array([8, 1, 1])
+
+
+def made_up(count: int, numbers: np.ndarray = WATER) -> LabelledFrames:
+    rng = np.random.default_rng(0)
+    shape = (count, len(numbers), 3)
+    energies = -100.0 + np.arange(count)
+    return LabelledFrames(
+        "made up", Path("made_up.xyz"), numbers, rng.normal(size=shape), energies, np.ones(shape)
+    )
+
+
+def write(path: Path, count: int, force: float = 0.5, energy: str = "energy") -> str:
+    head = f"3\nProperties=species:S:1:pos:R:3:forces:R:3 {energy}="
+    rows = "".join(f"{s} {k} 0.0 0.1 {force} 0.0 0.0\n" for k, s in enumerate("OHH"))
+    path.write_text("".join(f"{head}{k}\n{rows}" for k in range(count)), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path))
+    for folder in ("3bpa", "rmd17", "md17s", "md17"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def test_three_bpa_is_split_once_and_for_all(root: Path) -> None:
+    write(root / "3bpa" / "train_300K.xyz", 100)
+    for temperature in (300, 600, 1200):
+        write(root / "3bpa" / f"mixedT_{temperature}K_dev.xyz", 2)
+    data = DataConfig(validation=10)
+    (train,), (validation,) = load_labelled(data, "train"), load_labelled(data, "validation")
+    assert (len(train), len(validation)) == (90, 10)
+    assert not set(train.energies) & set(validation.energies)
+    assert load_labelled(data, "validation")[0].energies.tolist() == validation.energies.tolist()
+    (fewer,) = load_labelled(replace(data, train=20), "train")
+    assert set(fewer.energies) <= set(train.energies)
+    assert len(fewer) == 20
+    names = [frames.name for frames in load_labelled(data, "test")]
+    assert names == ["mixedT_300K_dev", "mixedT_600K_dev", "mixedT_1200K_dev"]
+
+
+def write_rmd17(root: Path, numbers: np.ndarray) -> None:
+    shape = (len(numbers), 3, 3)
+    np.savez(
+        root / "rmd17" / "rmd17_ethanol.npz",
+        z=WATER,
+        R=np.broadcast_to(numbers[:, None, None], shape).astype(float),
+        E=1.0 * numbers,
+        F=np.full(shape, 2.0),
+        old_indices=numbers,
+        old_E=3.0 * numbers,
+        old_F=np.full(shape, 4.0),
+    )
+
+
+def test_blocks_of_rmd17_keep_their_distance(root: Path) -> None:
+    """Parts are disjoint, no frame is near one of another part, and order on disk is no matter."""
+    rng = np.random.default_rng(0)
+    write_rmd17(root, rng.permutation(np.sort(rng.choice(100_000, 5000, replace=False))))
+    data = DataConfig(source="rmd17", molecules=["ethanol"], validation=None, margin=200)
+    parts = {part: load_labelled(data, part)[0] for part in ("train", "validation", "test")}
+    frames = {part: found.positions[:, 0, 0] for part, found in parts.items()}
+    assert [len(frames[part]) for part in frames] == pytest.approx([3000, 1000, 1000], rel=0.15)
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        gaps = np.abs(frames[one][:, None] - frames[other])
+        assert gaps.min() > 200
+    assert frames["train"].max() > 85_000 * 0.9
+    few = load_labelled(replace(data, train=50), "train")[0]
+    assert set(few.positions[:, 0, 0]) <= set(frames["train"])
+    assert len(few) == 50
+
+
+def test_labels_of_rmd17(root: Path) -> None:
+    write_rmd17(root, np.arange(0, 5000, 10))
+    data = DataConfig(source="rmd17", molecules=["ethanol"], margin=0)
+    revised, original = (
+        load_labelled(replace(data, labels=labels), "train")[0]
+        for labels in ("revised", "original")
+    )
+    assert revised.forces == pytest.approx(2.0 * KCAL_PER_MOL_IN_EV)
+    assert original.forces == pytest.approx(4.0 * KCAL_PER_MOL_IN_EV)
+    assert original.energies == pytest.approx(3.0 * revised.energies)
+
+
+def test_surrogate_labels_by_frame_number(root: Path) -> None:
+    labels = np.array([0, 5, 9, 12, 19, 25])
+    np.savez(
+        root / "md17s" / "md17s_ethanol.npz",
+        R=np.broadcast_to(np.arange(40.0)[:, None, None], (40, 3, 3)),
+        z=WATER,
+        E=np.arange(40.0),
+        F_label=np.broadcast_to(labels[:, None, None], (6, 3, 3)),
+        label_frames=labels,
+    )
+    data = DataConfig(
+        source="md17s",
+        molecules=["ethanol"],
+        train_range=(0, 10),
+        validation_range=(10, 20),
+        validation=None,
+    )
+    found = {part: load_labelled(data, part)[0] for part in ("train", "validation", "test")}
+    expected = {"train": [0, 5, 9], "validation": [12, 19], "test": [25]}
+    for part, frames in found.items():
+        assert frames.positions[:, 0, 0].tolist() == expected[part]
+        for values in (frames.energies, frames.forces[:, 0, 0]):
+            assert values == pytest.approx(np.array(expected[part]) * KCAL_PER_MOL_IN_EV)
+
+
+def test_files_with_their_own_validation(tmp_path: Path) -> None:
+    data = DataConfig(
+        source="extxyz",
+        molecules=[write(tmp_path / "a.xyz", 8)],
+        validation_files=[write(tmp_path / "b.xyz", 3)],
+    )
+    assert len(load_labelled(data, "train")[0]) == 8
+    (validation,) = load_labelled(data, "validation")
+    assert (validation.name, len(validation)) == ("b", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"source": "md18"}, "no data.source md18; there are 3bpa, rmd17"),
+        ({"source": "rmd17", "molecules": []}, "data.molecules is empty"),
+        ({"energy_key": "E_dft"}, "frame 0 has no E_dft; it has energy, forces"),
+        ({"validation": 8}, "has no frames for train"),
+        ({"molecules": ["nowhere.xyz"]}, "no such file"),
+    ],
+)
+def test_bad_input(changes: dict, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.xyz", 8)
+    with pytest.raises(InputError, match=says):
+        load_labelled(DataConfig(**{"source": "extxyz", "molecules": [path], **changes}), "train")
+
+
+def test_absurd_forces_bring_a_warning(tmp_path: Path) -> None:
+    strange = DataConfig(
+        source="extxyz", molecules=[write(tmp_path / "a.xyz", 8, force=230.6)], validation=2
+    )
+    with pytest.warns(UserWarning, match=r"largest force component is 230\.6; .* eV/Å"):
+        load_labelled(strange, "train")
+    fine = replace(strange, molecules=[write(tmp_path / "a.xyz", 8)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_labelled(fine, "train")
+
+
+def test_batches_are_padded_and_lose_nothing() -> None:
+    small, large = made_up(2), made_up(1, np.array([6, 1, 1, 1, 1]))
+    graphs = as_graphs([small, large], [1, 6, 8], [-1.0, -10.0, -20.0])
+    batch = dense_batch(graphs, 5, torch.float32)
+    assert batch["atoms"].sum(1).tolist() == [3, 3, 5]
+    assert batch["types"].tolist()[0][:3] == [2, 0, 0]
+    assert (batch["positions"].dtype, batch["energies"].dtype) == (torch.float32, torch.float64)
+    # Energies lose those of the isolated atoms: −100 + 22 and −100 + 14.
+    assert batch["energies"].tolist() == [-78.0, -77.0, -86.0]
+    assert batch["forces"][0].tolist() == [[1.0] * 3] * 3 + [[0.0] * 3] * 2
+
+
+def test_every_pass_sees_every_frame_once_in_a_new_order() -> None:
+    graphs = as_graphs([made_up(10)], [1, 8], [0.0, 0.0])
+
+    def order(batches: FrameBatches, steps: range) -> list[float]:
+        return [e for k in steps for e in batches[k]["energies"].tolist()]
+
+    def fresh() -> FrameBatches:
+        return FrameBatches(graphs, 4, 3, torch.float64, seed=3)
+
+    seen = order(fresh(), range(5))
+    assert sorted(seen[:10]) == sorted(seen[10:]) == [-100.0 + k for k in range(10)]
+    assert seen[:10] != seen[10:]
+    assert order(fresh(), range(3, 5)) == seen[12:]
+
+
+def test_an_element_that_is_not_known() -> None:
+    with pytest.raises(InputError, match="the element O is not known to the model; it knows H, C"):
+        as_graphs([made_up(1)], [1, 6], [0.0, 0.0])

@@ -1,0 +1,355 @@
+"""Training on made-up molecules: it learns, resumes to the bit, and refuses bad input."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from forcefield.labelled import load_labelled
+from forcefield.load import load_potential
+from forcefield.potential import energy_and_forces
+from forcefield.train import LossConfig, main, parser, train
+from forcefield.training import Training, build_potential, make_loss, scheduled
+from shared.config import parse_config
+from shared.errors import InputError
+from shared.training import OptimiserConfig, optimisers
+
+VISNET = {"channels": 8, "layers": 1, "heads": 2}
+BASES = {1: -13.0, 6: -1000.0, 8: -2000.0}
+MOLECULES = {
+    "water": ([8, 1, 1], [[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]),
+    "formaldehyde": ([6, 8, 1, 1], [[0, 0, -0.5], [0, 0, 0.7], [0, 0.94, -1.1], [0, -0.94, -1.1]]),
+}
+
+
+def write_molecules(folder: Path, count: int = 24) -> list[str]:
+    """Springs between all atoms, about the equilibrium; energies of isolated atoms added."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, (numbers, positions) in MOLECULES.items():
+        still = np.array(positions)
+        rest = np.linalg.norm(still[None] - still[:, None], axis=-1)
+        frames = []
+        for _ in range(count):
+            x = still + 0.08 * rng.normal(size=still.shape)
+            r = x[None] - x[:, None]
+            d = np.linalg.norm(r, axis=-1) + np.eye(len(x))
+            pull = 5.0 * (d - rest - np.eye(len(x)))
+            forces = (pull[..., None] * r / d[..., None]).sum(1)
+            energy = 0.25 * (pull**2 / 5.0).sum() + sum(BASES[z] for z in numbers)
+            atoms = Atoms(numbers, x)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+            frames.append(atoms)
+        paths.append(str(folder / f"{name}.xyz"))
+        write(paths[-1], frames, format="extxyz")
+    single = [Atoms([z]) for z in BASES]
+    for atoms, energy in zip(single, BASES.values(), strict=True):
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    write(str(folder / "atoms.xyz"), single, format="extxyz")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_molecules(folder)
+    return folder
+
+
+def config(data: Path, out: Path, /, **changes: dict[str, Any]) -> Path:
+    """A config file; `changes` go into its sections."""
+    sections: dict[str, dict[str, Any]] = {
+        "data": {
+            "source": "extxyz",
+            "molecules": [str(data / f"{name}.xyz") for name in MOLECULES],
+            "validation": 4,
+        },
+        "backbone": {"name": "segno", "options": {"channels": 8, "vectors": 4, "steps": 2}},
+        "diffusion": {"kind": "none"},
+        "potential": {"readout_channels": 8, "e0": str(data / "atoms.xyz")},
+        "optimiser": {
+            "learning_rate": 0.01,
+            "matrix_learning_rate": None,
+            "warmup_steps": 1,
+            "ema_decay": 0.9,
+        },
+        "run": {
+            "out": str(out / "run"),
+            "name": "tiny",
+            "steps": 24,
+            "epoch_steps": 8,
+            "batch_size": 4,
+            "validation_batch": 3,
+            "compile": False,
+        },
+    }
+    for name, section in changes.items():
+        sections[name] = sections.get(name, {}) | section
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "config.yaml"
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    return path
+
+
+def settings(data: Path, out: Path, /, **changes: dict[str, Any]) -> Any:
+    return parse_config(parser(), ["--config", str(config(data, out, **changes))])
+
+
+def module(data: Path, out: Path, /, **changes: dict[str, Any]) -> Training:
+    chosen = settings(data, out, **changes)
+    frames = load_labelled(chosen.data, "train")
+    held_out = load_labelled(chosen.data, "validation")
+    return Training(build_potential(chosen, frames), frames, held_out, chosen)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Validations of a run."""
+    with (folder / "run" / "logs" / "version_0" / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["val_f_rmse"]]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(settings(data, folder))
+    return folder
+
+
+# -- whole trainings ----------------------------------------------------------------------------
+
+
+def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
+    found = load_potential(str(trained / "run" / "tiny"))
+    validated = [float(row["val_f_rmse"]) for row in rows(trained)]
+    assert len(validated) == 3
+    assert validated[-1] < validated[0]
+    assert found.elements == [1, 6, 8]
+    assert found.e0 == BASES
+    best = torch.load(trained / "run" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == int(np.argmin(validated))
+    for name, value in found.potential.state_dict().items():
+        torch.testing.assert_close(value, best["state_dict"][f"potential.{name}"])
+    assert found.config.provenance["data"]["molecules"]["water"] == {"train": 20, "atoms": 3}
+    assert (trained / "run" / "config.yaml").exists()
+
+
+def test_it_learns(data: Path, tmp_path: Path) -> None:
+    """Errors of the validation fall far below the forces themselves, in steps by hand."""
+    made = module(data, tmp_path, backbone={"name": "visnet", "options": VISNET})
+    adam = torch.optim.Adam(made.potential.parameters(), lr=0.01)
+    weights = torch.tensor(1.0), torch.tensor(1.0)
+    errors = []
+    for k in range(120):
+        values, gradients = made._compiled[0](*made.batches[k].values(), *weights)
+        for parameter, gradient in zip(made.potential.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        adam.step()
+        errors.append(values[2].sqrt().item())
+    assert np.mean(errors[-10:]) < 0.4 * np.mean(errors[:5])
+
+
+def test_a_killed_training_resumes_to_the_bit(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of an epoch; weights, average, optimiser and schedule come back."""
+
+    def killed(self: Training, item: int, batch_idx: int) -> None:
+        if self.current_epoch == 1 and batch_idx == 3:
+            raise RuntimeError("killed")
+        step(self, item, batch_idx)
+
+    step = Training.training_step
+    monkeypatch.setattr(Training, "training_step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(settings(data, tmp_path))
+    monkeypatch.setattr(Training, "training_step", step)
+    train(settings(data, tmp_path, run={"resume": True}))
+    ours, theirs = (
+        torch.load(root / "run" / "last.ckpt", weights_only=True) for root in (tmp_path, trained)
+    )
+    for part in ("state_dict", "current_model_state"):
+        for name, value in theirs[part].items():
+            assert torch.equal(ours[part][name], value), (part, name)
+    for part in ("optimizer_states", "lr_schedulers"):
+        assert str(ours[part]) == str(theirs[part])
+    weights = [root / "run" / "tiny" / "weights.safetensors" for root in (tmp_path, trained)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_time_limit_stops_after_a_validation_and_releases(data: Path, tmp_path: Path) -> None:
+    folder = train(settings(data, tmp_path, run={"max_minutes": 0.0, "dtype": "float64"}))
+    assert len(rows(tmp_path)) == 1
+    assert load_potential(str(folder)).elements == [1, 6, 8]
+
+
+def test_fine_tuning_starts_from_a_checkpoint(data: Path, trained: Path, tmp_path: Path) -> None:
+    """Elements and scales stay; energies of isolated atoms come from the new data."""
+    init = {"init": str(trained / "run" / "tiny")}
+    only_water = {"molecules": [str(data / "water.xyz")]}
+    first = load_potential(init["init"]).potential
+    chosen = settings(data, tmp_path, run=init, data=only_water, potential={"e0": "fit"})
+    model = build_potential(chosen, load_labelled(chosen.data, "train"))
+    assert model.training
+    assert all(weight.requires_grad for weight in model.parameters())
+    assert (model.elements, model.scale) == (first.elements, first.scale)
+    assert model.e0[1] == BASES[6]
+    assert model.e0[0] != BASES[1]
+    for name, value in first.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    other = settings(data, tmp_path, run=init, backbone={"name": "nequip", "options": {}})
+    with pytest.raises(InputError, match="checkpoint tiny has backbone segno, the config nequip"):
+        build_potential(other, load_labelled(other.data, "train"))
+
+
+@pytest.mark.slow
+def test_two_processes(data: Path, tmp_path: Path) -> None:
+    """torchrun with two gloo processes: both step alike and one of them writes."""
+    path = config(data, tmp_path, run={"devices": 2, "steps": 8, "epoch_steps": 4})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "forcefield.train", "--config", str(path)]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_potential(str(tmp_path / "run" / "tiny")).elements == [1, 6, 8]
+    assert len(rows(tmp_path)) == 2
+
+
+# -- constants and loss -------------------------------------------------------------------------
+
+
+def test_constants_are_measured_on_the_training_frames(data: Path, tmp_path: Path) -> None:
+    chosen = settings(data, tmp_path)
+    frames = load_labelled(chosen.data, "train")
+    model = build_potential(chosen, frames)
+    forces = np.concatenate([f.forces.ravel() for f in frames])
+    assert model.scale == pytest.approx([np.sqrt(np.mean(forces**2))] * 3)
+    atoms = sum(f.forces[..., 0].size for f in frames)
+    rest = sum((f.energies - sum(BASES[z] for z in f.numbers)).sum() for f in frames)
+    assert model.shift == pytest.approx([rest / atoms] * 3)
+    each = settings(data, tmp_path, potential={"scale": "element"})
+    hydrogens = np.concatenate([f.forces[:, f.numbers == 1].ravel() for f in frames])
+    assert build_potential(each, frames).scale[0] == pytest.approx(np.sqrt(np.mean(hydrogens**2)))
+
+
+def test_fitted_energies_reproduce_the_molecules(data: Path, tmp_path: Path) -> None:
+    chosen = settings(data, tmp_path, potential={"e0": "fit"})
+    frames = load_labelled(chosen.data, "train")
+    e0 = dict(zip([1, 6, 8], build_potential(chosen, frames).e0, strict=True))
+    for f in frames:
+        assert sum(e0[z] for z in f.numbers) == pytest.approx(f.energies.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("per_atom", "huber"), [(True, None), (False, None), (True, 0.3)])
+def test_loss(data: Path, tmp_path: Path, per_atom: bool, huber: float | None) -> None:
+    """Against a loop over molecules and atoms."""
+    made = module(data, tmp_path, run={"dtype": "float64"})
+    made.settings.loss = LossConfig(per_atom=per_atom, huber=huber)
+    batch, unit = made.batches[0], 0.7
+    energies, forces = energy_and_forces(
+        made.potential, batch["types"], batch["positions"], batch["atoms"]
+    )
+
+    def penalty(error: float) -> float:
+        size = abs(error) / unit
+        beyond = huber is not None and size > huber
+        return huber * (2 * size - huber) if beyond else size**2
+
+    expected = 0.0
+    for b, count in enumerate(batch["atoms"].sum(1).tolist()):
+        off = (energies[b] - batch["energies"][b]).item() / (count if per_atom else 1)
+        wrong = (forces[b] - batch["forces"][b])[:count].flatten().tolist()
+        expected += 2.0 * penalty(off) + 3.0 * sum(penalty(x) for x in wrong) / len(wrong)
+    weights = torch.tensor(2.0), torch.tensor(3.0)
+    found = make_loss(made.settings, unit)(made.potential, *batch.values(), *weights)[0]
+    assert found.item() == pytest.approx(expected / len(energies), rel=1e-9)
+
+
+def test_weights_follow_their_schedule() -> None:
+    weights = {0: 1.0, 100: 50.0}
+    assert [scheduled(weights, step) for step in (0, 99, 100, 500)] == [1.0, 1.0, 50.0, 50.0]
+    with pytest.raises(InputError, match=r"loss\.energy must say the weight from step 0 on"):
+        LossConfig(energy={5: 1.0})
+
+
+def test_optimisers_and_their_groups() -> None:
+    layer = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Embedding(3, 4))
+    (adam,) = optimisers(
+        layer, OptimiserConfig(matrix_learning_rate=None, weight_decay=0.1, amsgrad=True)
+    )
+    assert [group["weight_decay"] for group in adam.param_groups] == [0.1, 0.0]
+    assert [len(group["params"]) for group in adam.param_groups] == [2, 1]
+    assert all(group["amsgrad"] for group in adam.param_groups)
+    muon, rest = optimisers(layer, OptimiserConfig())
+    assert [tuple(w.shape) for w in muon.param_groups[0]["params"]] == [(4, 4)]
+    assert sum(len(group["params"]) for group in rest.param_groups) == 2
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+def test_print_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(data, tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config", str(path), "--print-config", "--run.steps", "7"])
+    assert stopped.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["run"]["steps"] == 7
+    assert shown["backbone"] == {
+        "name": "segno",
+        "options": {"channels": 8, "vectors": 4, "steps": 2},
+    }
+    assert shown["optimiser"]["clip_norm"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"backbone": {"name": "schnet"}}, "no backbone schnet; there are mace"),
+        ({"backbone": {"options": {"chanels": 8}}}, "unknown option chanels, the nearest is chan"),
+        ({"diffusion": {"kind": "half"}}, "'half' is none of"),
+        ({"run": {"step": 8}}, "unknown key run.step, the nearest is run.steps"),
+        ({"run": {"steps": "many"}}, "run.steps"),
+        ({"run": {"init": "nowhere"}}, "no checkpoint nowhere"),
+        ({"data": {"source": "md18"}}, "no data.source md18"),
+        ({"data": {"forces_key": "push"}}, "has no push; it has energy, forces"),
+        ({"potential": {"e0": "nowhere.xyz"}}, "nowhere.xyz: no such file"),
+        ({"loss": {"energy": {5: 1.0}}}, "weight from step 0"),
+    ],
+)
+def test_bad_input(
+    data: Path, changes: dict, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, exit code 2, nothing written."""
+    assert main(["--config", str(config(data, tmp_path, **changes))]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("forcefield.train: ")
+    assert says in lines[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_energy_of_an_isolated_atom_is_missing(data: Path, tmp_path: Path) -> None:
+    text = (data / "atoms.xyz").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "few.xyz").write_text("".join(text[:6]), encoding="utf-8")
+    chosen = settings(data, tmp_path, potential={"e0": str(tmp_path / "few.xyz")})
+    with pytest.raises(InputError, match="no E0 for O; it has H, C"):
+        build_potential(chosen, load_labelled(chosen.data, "train"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/forcefield").glob("*.yaml")), ids=str)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    """Every option of its backbone is there, and it is named after its file."""
+    from forcefield.potential import Potential
+
+    found = parse_config(parser(), ["--config", str(path)])
+    Potential([1, 6], found.backbone.name, found.backbone.options)
+    assert found.run.name == path.stem
