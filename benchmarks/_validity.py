@@ -7,6 +7,8 @@ one another. The first fifth of the simulation is left out, since it starts in f
 reference.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from _jobs import Skip

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from _jobs import Job, carry_out, chosen, make_parser, options_of
 from _report import Row, Store, table
-from _runs import GROUPS, SEED, LongRun, Settings, Subject, subject
+from _runs import SEED, LongRun, Settings, Subject, subject
 from torch import Tensor
 
 from forcefield.integrators import NoseHoover
@@ -29,6 +29,7 @@ from shared.data.md17 import SURROGATE_MOLECULES
 from shared.data.npz import ArrayFile
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
 from shared.errors import InputError
+from shared.evaluation.long_run import ENERGIES, GROUPS
 from shared.kinetics import backward_velocity, maxwell_boltzmann
 from shared.metrics.energetics import group_temperatures, sgdml_model
 from shared.provenance import file_checksum, provenance
@@ -106,7 +107,8 @@ def simulated(molecule: str, settings: Settings) -> tuple[Subject, LongRun]:
         for file, values in zip(files, _simulate(s, settings), strict=True):
             np.save(file, values)
     frames, temperatures = (np.load(file, mmap_mode="r") for file in files)
-    return s, LongRun(frames, temperatures, SPACING_FS, s.bonds)
+    energies = np.full((*frames.shape[:2], len(ENERGIES)), np.nan)
+    return s, LongRun(frames, temperatures, energies, SPACING_FS, s.bonds)
 
 
 def _simulate(s: Subject, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
