@@ -74,15 +74,11 @@ def check_all(backbone: str, kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize(
     ("backbone", "kind"),
-    [
-        pytest.param("mace", "none", marks=pytest.mark.slow),
-        pytest.param("nequip", "none", marks=pytest.mark.slow),
-        ("segno", "full"),
-        ("visnet", "full"),
-    ],
+    [("mace", "none"), ("nequip", "none"), ("segno", "full"), ("visnet", "full")],
 )
 def test_traces_agree_with_eager(backbone: str, kind: str) -> None:
     check_all(backbone, kind)
