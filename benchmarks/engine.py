@@ -32,6 +32,7 @@ from shared.errors import InputError
 from shared.evaluation.long_run import ENERGIES, GROUPS
 from shared.kinetics import backward_velocity, maxwell_boltzmann
 from shared.metrics.energetics import group_temperatures, sgdml_model
+from shared.metrics.stability import THRESHOLD, bond_deviation
 from shared.provenance import file_checksum, provenance
 from shared.units import FS_PER_PS, KCAL_PER_MOL_IN_EV, masses
 
@@ -106,7 +107,10 @@ def simulated(molecule: str, settings: Settings) -> tuple[Subject, LongRun]:
         folder.mkdir(parents=True, exist_ok=True)
         for file, values in zip(files, _simulate(s, settings), strict=True):
             np.save(file, values)
-    frames, temperatures = (np.load(file, mmap_mode="r") for file in files)
+    frames, temperatures = np.load(files[0], mmap_mode="r"), np.load(files[1])
+    for replica in range(settings.replicas):  # stopped where a generator's would be
+        broken = bond_deviation(frames[:, replica], s.bonds) > THRESHOLD
+        temperatures[np.logical_or.accumulate(broken), replica] = np.nan
     energies = np.full((*frames.shape[:2], len(ENERGIES)), np.nan)
     return s, LongRun(frames, temperatures, energies, SPACING_FS, s.bonds)
 

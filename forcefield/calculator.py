@@ -21,7 +21,7 @@ class TrajgenCalculator(Calculator):
 
     ::
 
-        atoms.calc = TrajgenCalculator(checkpoint="rmd17")
+        atoms.calc = TrajgenCalculator(checkpoint="3bpa")
 
     Args:
         checkpoint: name of a shipped force field, or a checkpoint folder.
@@ -38,7 +38,7 @@ class TrajgenCalculator(Calculator):
 
     def __init__(
         self,
-        checkpoint: str = "rmd17",
+        checkpoint: str = "3bpa",
         device: str = "cpu",
         dtype: str = "float32",
         compiled: bool = False,

@@ -36,7 +36,7 @@ _COMPILE_ABOVE = 3000  # time steps: below, compiling costs more than it saves
 def simulate(
     source: str | Path,
     *,
-    checkpoint: str = "rmd17",
+    checkpoint: str = "3bpa",
     ensemble: str | None = None,
     temperature: float | None = None,
     timestep_fs: float | None = None,

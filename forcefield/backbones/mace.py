@@ -31,6 +31,7 @@ from shared.layers.contraction import SymmetricContraction
 from shared.layers.convolution import Convolution, RadialNetwork
 from shared.layers.fields import FieldLinear, Harmonics, TypedLinear, one_hot
 from shared.layers.radial import BesselBasis
+from shared.layers.unordered import fold, spread
 
 __all__ = ["MACE", "MACEConfig"]
 
@@ -95,8 +96,16 @@ class MACELayer(nn.Module):
     def forward(
         self, field: list[Tensor], elements: Tensor, harmonics: list[Tensor], radial: Tensor
     ) -> list[Tensor]:
-        """h, entries [B, N, 2l + 1, K] -> updated h."""
-        summed = self.convolution(self.source(field), harmonics, self.radial(radial))
+        """Updated h.
+
+        Args:
+            field: h, entries [B, N, 2l + 1, K].
+            elements: one-hot [B, N, n_types].
+            harmonics: Y, entries [B, N, N, 2l + 1], 0 where there is no pair.
+            radial: basis functions of the unordered pairs [B, N (N - 1)/2, bessel].
+        """
+        weights = spread(self.radial(radial), harmonics[0].shape[1])
+        summed = self.convolution(self.source(field), harmonics, weights)
         basis = [x / self.neighbours for x in self.basis(summed)]
         updated = self.product(self.contraction(basis, elements))
         own = self.residual(field[: len(self.residual.weights)], elements)
@@ -131,8 +140,9 @@ class MACE(nn.Module):
     def forward(self, types: Tensor, pairs: Pairs) -> tuple[Tensor, list[Tensor]]:
         """See `forcefield.backbones.protocol.Backbone`."""
         elements = one_hot(types, self.n_types, pairs.distances)
-        harmonics = self.harmonics(pairs.directions)
-        radial = self.bessel(pairs.distances) * pairs.valid[..., None]
+        # Harmonics leave out what is no pair; radial functions run on unordered pairs.
+        harmonics = [y * pairs.valid[..., None] for y in self.harmonics(pairs.directions)]
+        radial = self.bessel(fold(pairs.distances[..., None]).squeeze(-1) / 2)
         field = [(elements @ self.embedding).unsqueeze(-2)]
         scalars = []
         for layer in self.layers:

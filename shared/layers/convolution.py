@@ -50,7 +50,7 @@ class RadialNetwork(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [..., widths[0]], 0 where a pair is to be left out -> [..., widths[-1]]."""
+        """Features [..., widths[0]] -> [..., widths[-1]]."""
         x = features @ self.weights[0]
         for weight in list(self.weights)[1:]:
             x = scaled_silu(x) @ weight
@@ -90,8 +90,9 @@ class Convolution(nn.Module):
 
         Args:
             field: h, entries [B, N, 2l + 1, K].
-            harmonics: Y, entries [B, N, N, 2l + 1], pair (i, j) at [b, i, j].
-            weights: R [B, N, N, width], 0 where a pair is to be left out.
+            harmonics: Y, entries [B, N, N, 2l + 1], pair (i, j) at [b, i, j], 0 where a pair is
+                to be left out.
+            weights: R [B, N, N, width].
 
         Returns:
             A, entries [B, N, 2l + 1, channels_out[l]].

@@ -74,6 +74,7 @@ def check_all(backbone: str, kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize(
     ("backbone", "kind"),

@@ -11,6 +11,7 @@ from shared.errors import InputError
 from shared.layers.fields import Harmonics, one_hot
 from shared.layers.radial import BesselBasis
 from shared.layers.tensor import building_in
+from shared.layers.unordered import fold
 from tests.forcefield.models import check_crossing_the_cutoff, random_molecules, scalar_case
 from tests.physics import check_finite_gradients, check_padding, check_symmetries, random_rotation
 
@@ -54,9 +55,10 @@ def layer_inputs() -> tuple[NequIPLayer, dict[str, Tensor], list[Tensor]]:
 
 def run_layer(layer: NequIPLayer, molecules: dict[str, Tensor], field: list[Tensor]) -> list:
     pairs = all_pairs(molecules["positions"], molecules["atoms"])
-    radial = BesselBasis(5.0, 8, 6)(pairs.distances) * pairs.valid[..., None]
+    radial = BesselBasis(5.0, 8, 6)(fold(pairs.distances[..., None]).squeeze(-1) / 2)
+    harmonics = [y * pairs.valid[..., None] for y in Harmonics(2)(pairs.directions)]
     elements = one_hot(molecules["types"], 3, pairs.distances)
-    return layer(field, elements, Harmonics(2)(pairs.directions), radial)
+    return layer(field, elements, harmonics, radial)
 
 
 def test_a_layer_is_an_explicit_sum_over_neighbours(layer_inputs: tuple) -> None:
