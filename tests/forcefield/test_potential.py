@@ -12,6 +12,7 @@ from forcefield.diffusion import DIFFUSIONS
 from forcefield.pairs import all_pairs
 from forcefield.potential import Potential, ShortRangeRepulsion
 from shared.errors import InputError
+from shared.layers.tensor import building_in
 from tests.forcefield.potentials import CUTOFF, ELEMENTS, OPTIONS, batch, tiny
 from tests.physics import (
     Case,
@@ -118,7 +119,8 @@ def test_scale_and_shift_are_those_of_the_element() -> None:
 
 def test_repulsion() -> None:
     """Coulomb's law at short range, nothing beyond the covalent radii, smooth in between."""
-    repulsion = ShortRangeRepulsion([6, 8]).double()
+    with building_in(torch.float64):
+        repulsion, of_batch = ShortRangeRepulsion([6, 8]), ShortRangeRepulsion(ELEMENTS)
     types, atoms = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
 
     def energy(r: Tensor) -> Tensor:
@@ -133,7 +135,7 @@ def test_repulsion() -> None:
     check_smooth_at(energy, reach, order=2, tolerance=1e-2)  # 1e3 eV/Å³ times the distance
     inputs, plain = batch(), tiny("mace")
     pairs = all_pairs(inputs["positions"], inputs["atoms"])
-    own = ShortRangeRepulsion(ELEMENTS).double()(inputs["types"], pairs).sum(1)
+    own = of_batch(inputs["types"], pairs).sum(1)
     assert own.max() > 0
     torch.testing.assert_close(
         tiny("mace", zbl=True).energy(**inputs), plain.energy(**inputs) + own, atol=1e-12, rtol=0
