@@ -5,7 +5,7 @@ training differentiates again. So everything, backward passes included, is first
 `make_fx` into a graph that is all forward; the compiler then sees nothing to differentiate.
 
 The trace bakes in shapes. It also holds `detach` nodes, which cut gradients if the graph is
-differentiated once more (forces right, gradients of the weights 11-13 % wrong): they are removed.
+differentiated once more (forces right, gradients of the weights wrong): they are removed.
 Weights are inputs of the graph unless they are frozen, so that averaged weights can take their
 place without a new trace.
 """

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from shared.data.locate import data_root
+
 __all__ = ["file_checksum", "git_commit", "provenance", "versions"]
 
 _DISTRIBUTIONS = (
@@ -68,12 +70,18 @@ def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
 
     Returns:
         ``created`` (UTC, ISO 8601), ``platform``, ``versions``, ``git_commit``, and ``files``:
-        path -> SHA-256.
+        path -> SHA-256. Files of the data folder go by their path in it, wherever it lies.
     """
+    root = data_root().resolve()
+
+    def name(path: str | PathLike[str]) -> str:
+        full = Path(path).resolve()
+        return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
+
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "git_commit": git_commit(),
-        "files": {str(path): file_checksum(path) for path in files},
+        "files": {name(path): file_checksum(path) for path in files},
     }

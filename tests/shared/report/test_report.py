@@ -203,7 +203,9 @@ def test_without_artefacts_there_are_tables_only(results: Path, tmp_path: Path) 
 
 
 def test_an_empty_evaluation_has_a_page() -> None:
-    Tree(page(Source("empty", ())))
+    tree = Tree(page(Source("empty", ())))
+    assert tree.all("h1")
+    assert not tree.all("figure")
 
 
 def test_the_same_results_give_the_same_page(results: Path) -> None:

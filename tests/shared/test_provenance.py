@@ -1,0 +1,28 @@
+"""Files are named so that no folder of one machine ends up in what is released."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.checkpoint import shipped
+from shared.provenance import file_checksum, provenance
+
+
+def test_files_of_the_data_folder_go_by_their_path_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, other = tmp_path / "data" / "md17s" / "a.npz", tmp_path / "b.npz"
+    data.parent.mkdir(parents=True)
+    for path in (data, other):
+        path.write_bytes(path.name.encode())
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path / "data"))
+    assert provenance([data, other])["files"] == {
+        "md17s/a.npz": file_checksum(data),
+        str(other): file_checksum(other),
+    }
+
+
+@pytest.mark.parametrize("head", ["trajgen", "forcefield"])
+def test_shipped_checkpoints_name_no_machine(head: str) -> None:
+    for folder in shipped(head).values():
+        assert '"/' not in (folder / "config.json").read_text(encoding="utf-8")
