@@ -168,6 +168,16 @@ class ResidualKernel(TransitionKernel):
         self.types = list(types)
         self.normalisation = normalisation
         self.history = history
+        self.friction: Tensor | None
+        self.register_buffer("friction", None)
+
+    def set_friction(self, per_type: Tensor | None) -> None:
+        """Frictions of the atom classes [types], 1/fs, that every step ends with; None: no more.
+
+        `trajgen.calibration` measures them; they are stored with the weights.
+        """
+        like = next(self.parameters())
+        self.friction = None if per_type is None else per_type.to(like)
 
     def scales(self, lag: Tensor) -> tuple[Tensor, Tensor]:
         """ℓ(Δ) and ω(Δ) for lags [B] in fs: log-log linear, the end pieces extended outwards."""
@@ -243,13 +253,17 @@ class ResidualKernel(TransitionKernel):
         return join(project(c, torch.stack([y, w], -1)), z / self.normalisation.thermostat)
 
     def decode(self, c: Condition, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The inverse of `encode`: next positions, velocities [B, N, 3] and ξ [B]."""
+        """The inverse of `encode`, then friction: positions, velocities [B, N, 3] and ξ [B]."""
         residual, z = _split(rows)
         per_rootm = c.inverse_sqrt_mass[..., None]
         step, kick = (scale[:, None, None] for scale in self.scales(c.lag))
         was = c.velocities * self.normalisation.velocity
         positions = c.positions + per_rootm * (c.lag[:, None, None] * was + step * residual[..., 0])
-        velocities = per_rootm * (was + kick * residual[..., 1])
+        momenta = was + kick * residual[..., 1]  # √m v
+        if self.friction is not None:
+            slower = torch.exp(-self.friction.to(momenta)[c.types] * c.lag[:, None])
+            momenta = project(c, momenta * slower[..., None])
+        velocities = per_rootm * momenta
         by_thermostat = self.history == "thermostat"
         return positions, velocities, z * self.normalisation.thermostat if by_thermostat else None
 
@@ -326,13 +340,16 @@ class TransitionModel(ResidualKernel):
         cls, model: dict[str, Any], normalisation: dict[str, Any]
     ) -> "TransitionModel":
         """A model with untrained weights, from the entries that `description` wrote."""
-        return cls(
+        built = cls(
             model["types"],
             Normalisation(**normalisation),
             NetworkConfig(**model["network"]),
             NoiseConfig(**model["noise"]),
             model["history"],
         )
+        if model.get("friction", False):
+            built.set_friction(torch.zeros(len(built.types)))
+        return built
 
     def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """`model` and `normalisation` of the checkpoint's config."""
@@ -341,6 +358,7 @@ class TransitionModel(ResidualKernel):
             "network": asdict(self.network_config),
             "noise": asdict(self.noise_config),
             "history": self.history,
+            "friction": self.friction is not None,
         }
         return model, asdict(self.normalisation)
 

@@ -184,6 +184,7 @@ def parser() -> "ArgumentParser":
     from shared.config import config_parser
     from shared.training import OptimiserConfig
     from trajgen.baselines.regression import RegressionConfig
+    from trajgen.calibration import CalibrationConfig
     from trajgen.model import NetworkConfig, NoiseConfig
     from trajgen.paper import PaperConfig
 
@@ -197,6 +198,7 @@ def parser() -> "ArgumentParser":
         "optimiser": OptimiserConfig,
         "sampling": SamplingConfig,
         "run": RunConfig,
+        "calibration": CalibrationConfig,
     }
     return config_parser("python -m trajgen.train", __doc__.split("\n\n")[0], sections)
 
@@ -219,6 +221,7 @@ def train(settings: Any) -> Path:
 
     from shared.config import store_run
     from shared.training import make_trainer
+    from trajgen.calibration import calibrate
     from trajgen.checkpoints import model_class
     from trajgen.samplers import check_sampler
     from trajgen.training import Training, build_model, data_files, release
@@ -244,7 +247,12 @@ def train(settings: Any) -> Path:
     last = out / "last.ckpt"
     resume = str(last) if run.resume and last.exists() else None
     trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
-    return release(module, settings, out) if trainer.is_global_zero else out / run.name
+    if not trainer.is_global_zero:
+        return out / run.name
+    folder = release(module, settings, out)
+    if settings.calibration.length_ps:
+        calibrate(folder, series, data.train, settings.calibration)
+    return folder
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from trajgen.checkpoints import model_class
 from trajgen.kernel import TransitionKernel
 from trajgen.load import load_model
 from trajgen.mechanics import conserve_angular_momentum
+from trajgen.model import ResidualKernel
 from trajgen.pairs import (
     FramePairs,
     Series,
@@ -54,6 +55,8 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
                 f"run.init: checkpoint {config.name} has not seen the kinds of atoms in {s.name}; "
                 f"it knows {', '.join(config.molecules)}"
             )
+    if isinstance(model, ResidualKernel):
+        model.set_friction(None)  # it belongs to the weights as they were
     return model.train()
 
 

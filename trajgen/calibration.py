@@ -1,0 +1,156 @@
+"""Frictions, one for each class of atoms, that keep the kinetic energies of the training frames.
+
+A network that is right to a per cent per step still moves a little energy from some atoms to
+others, some 1e-4 of it per step: too little for a loss over a few lags to see, enough to heat the
+skeleton of a molecule and cool its hydrogens by ten per cent in tens of picoseconds. It is measured
+where it shows, in a long roll-out from training frames. There a weak thermostat per class c,
+
+    γ_c = Γ_c + (T_c / T_c,ref − 1) / τ,     dΓ_c/dt = (T_c / T_c,ref − 1) / (τ τ_I),
+
+holds the mean kinetic energies ½ m v² = 3/2 k T_c,ref of the training frames: weak coupling
+(Berendsen et al., J. Chem. Phys. 81, 3684, 1984) under proportional-integral control. The friction
+that it needed, weighted by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is from then on a constant of
+the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from shared.checkpoint import CARD, save
+from shared.errors import InputError
+from shared.state import PhaseState
+from shared.units import AMU_A2_PER_FS2_IN_EV, FS_PER_PS, KB_EV_PER_K
+from trajgen.load import load_model
+from trajgen.model import TransitionModel
+from trajgen.pairs import Series
+from trajgen.rollout import Generator
+
+Float = npt.NDArray[np.float64]
+
+_log = logging.getLogger(__name__)
+
+_INTEGRAL_TIMES = 4.0  # τ_I / τ
+_SMOOTHING = 0.25  # averaging time of T_c / τ
+_SETTLING = 0.5  # share of the roll-out before frictions are averaged
+_SEED = 11
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """The roll-out that frictions are measured in.
+
+    Args:
+        length_ps: its length; 0: no calibration.
+        replicas: trajectories of each molecule, from evenly spaced training frames.
+        coupling_ps: relaxation time τ of its thermostat.
+    """
+
+    length_ps: float = 0.0
+    replicas: int = 32
+    coupling_ps: float = 1.0
+
+
+def calibrate(folder: Path, series: list[Series], frames: tuple[int, int], settings: Any) -> None:
+    """Measure the frictions of a released checkpoint and store them with its weights.
+
+    Args:
+        folder: of the checkpoint.
+        series: the molecules it was trained on; a class in several of them gets the mean.
+        frames: first and one past the last training frame.
+        settings: see `CalibrationConfig`.
+
+    Raises:
+        InputError: a model without velocities at the frame, or every replica collapsed.
+    """
+    model, config = load_model(str(folder))
+    if not isinstance(model, TransitionModel):
+        raise InputError(f"calibration: {folder} is of mode {model.kind}; only residual has it")
+    found: dict[str, list[float]] = {}
+    for s in series:
+        frictions = measure(Generator(model, config), s, frames, settings)
+        for name, value in frictions.items():
+            found.setdefault(name, []).append(value)
+    model.set_friction(torch.tensor([np.mean(found.get(name, 0.0)) for name in model.types]))
+    entries, _ = model.description()
+    card = (folder / CARD).read_text(encoding="utf-8")
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save(folder, weights, replace(config, model=entries), card, overwrite=True)
+
+
+def measure(
+    generator: Generator, series: Series, frames: tuple[int, int], settings: Any
+) -> dict[str, float]:
+    """Frictions of the classes of one molecule, 1/fs, as the module says.
+
+    Raises:
+        InputError: every replica collapsed.
+    """
+    model = generator.model
+    assert isinstance(model, TransitionModel)
+    kinds = sorted(set(series.classes))
+    member = np.array([[c == kind for c in series.classes] for kind in kinds], dtype=np.float64)
+    member /= member.sum(1, keepdims=True)
+    index = torch.tensor([model.types.index(kind) for kind in kinds])
+    velocities = series.velocities[frames[0] + 2 : frames[1]].astype(np.float64)
+    wanted = member @ _temperatures(velocities, series.masses).mean(0)
+
+    lag = generator.lag_fs
+    coupling = settings.coupling_ps * FS_PER_PS
+    steps = round(settings.length_ps * FS_PER_PS / lag)
+    forget = lag / (_SMOOTHING * coupling)
+    constant, smooth = np.zeros(len(kinds)), wanted.copy()
+    energy, work = np.zeros((2, len(kinds)))
+    model.set_friction(torch.zeros(len(model.types)))
+    start = _starts(generator, series, frames, settings.replicas)
+    states = generator.propagate(start, steps, lag, seed=_SEED)
+    friction = constant
+    for step, state in enumerate(states):
+        alive = state.alive if state.alive is not None else np.ones(state.n_replicas, dtype=bool)
+        if not alive.any():
+            raise InputError(
+                f"calibration: every replica of {series.name} collapsed within "
+                f"{(step + 1) * lag / FS_PER_PS:g} ps; train longer"
+            )
+        assert state.velocities is not None
+        now = member @ _temperatures(state.velocities[alive], series.masses).mean(0)
+        if step >= _SETTLING * steps:
+            energy, work = energy + now, work + friction * now
+        smooth += forget * (now - smooth)
+        excess = smooth / wanted - 1
+        constant = constant + excess * lag / (_INTEGRAL_TIMES * coupling**2)
+        friction = constant + excess / coupling
+        assert model.friction is not None
+        model.friction[index] = torch.from_numpy(friction).to(model.friction)
+    found = dict(zip(kinds, (work / energy).tolist(), strict=True))
+    _log.info(
+        "%s: frictions %s per ps",
+        series.name,
+        ", ".join(f"{kind} {FS_PER_PS * value:+.4f}" for kind, value in found.items()),
+    )
+    return found
+
+
+def _temperatures(velocities: Float, masses: Float) -> Float:
+    """m v² / 3k of each atom: [T, N, 3] Å/fs, [N] amu -> [T, N] K."""
+    return masses * np.square(velocities).sum(-1) * (AMU_A2_PER_FS2_IN_EV / (3 * KB_EV_PER_K))
+
+
+def _starts(
+    generator: Generator, series: Series, frames: tuple[int, int], replicas: int
+) -> PhaseState:
+    """Evenly spaced frames with their velocities and thermostat."""
+    last = min(frames[1], len(series.positions)) - 1
+    rows = np.linspace(frames[0] + 2, last, replicas).astype(np.int64)
+    thermostat = None if series.thermostat is None else series.thermostat[rows]
+    return PhaseState(
+        series.numbers,
+        series.positions[rows].astype(np.float64),
+        series.velocities[rows].astype(np.float64),
+        thermostat=None if thermostat is None else thermostat.astype(np.float64)[:, None],
+    )
