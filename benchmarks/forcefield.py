@@ -15,7 +15,6 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,11 +22,11 @@ import _ff_accuracy
 import _ff_dynamics
 import _ff_effect
 import _ff_speed
-from _ff_models import TEMPERATURES, Model, Settings, model
+from _ff_measurements import MEASUREMENTS, ROWS, SYSTEMS, section
+from _ff_models import Model, Settings, model
 from _jobs import Job, Skip, carry_out, chosen, make_parser, options_of
-from _report import Row, Store, table
+from _report import Row, Store
 
-from shared.data.md17 import SURROGATE_MOLECULES
 from shared.data.rmd17 import MOLECULES as RMD17_MOLECULES
 from shared.errors import InputError
 from shared.provenance import provenance
@@ -49,49 +48,6 @@ QUICK = {
     "engine": "eager",
 }
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A function that measures one checkpoint on one system, and what it depends on.
-
-    Attributes:
-        measure: (model, system, settings) -> rows; raises Skip with a reason.
-        systems: what it is made on.
-        checkpoint: the shipped one that it is about.
-        uses: the settings that change its result.
-    """
-
-    measure: Callable[[Model, str, Settings], list[Row]]
-    systems: tuple[str, ...]
-    checkpoint: str
-    uses: tuple[str, ...] = ()
-
-
-BPA, SIMULATION = tuple(TEMPERATURES), ("replicas", "stability_ps")
-MEASUREMENTS = {
-    "accuracy": Measurement(_ff_accuracy.accuracy, BPA, "3bpa", ("frames",)),
-    "stability": Measurement(_ff_dynamics.stability, BPA, "3bpa", (*SIMULATION, "ensembles")),
-    "drift": Measurement(_ff_dynamics.drift, ("300K",), "3bpa", SIMULATION),
-    "order": Measurement(_ff_dynamics.order, ("300K",), "3bpa", ("replicas", "order_ps")),
-    "rmd17": Measurement(_ff_accuracy.rmd17, RMD17_MOLECULES, "rmd17", ("frames",)),
-    "md17s": Measurement(_ff_accuracy.md17s, SURROGATE_MOLECULES, "md17s"),
-    "speed": Measurement(
-        _ff_speed.speed,
-        ("3BPA",),
-        "3bpa",
-        ("speed_s", "speed_replicas", "speed_threads", "engine"),
-    ),
-}
-ROWS = {  # name on the command line -> measurements
-    "accuracy": ("accuracy",),
-    "stability": ("stability",),
-    "conservation": ("drift", "order"),
-    "rmd17": ("rmd17",),
-    "md17s": ("md17s",),
-    "speed": ("speed",),
-    "effect": (),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,13 +72,8 @@ def main(argv: list[str] | None = None) -> int:
                 rows = _rows(name, arguments, settings, done)
             if not rows:
                 continue
-            print(f"\n{name}\n")
-            if name == "effect":
-                print(_ff_effect.table(rows, markdown=arguments.markdown))
-            if name != "effect" or arguments.all:
-                systems = dict.fromkeys(row["system"] for row in rows if row["system"] != "any")
-                options = {"everything": arguments.all, "markdown": arguments.markdown}
-                print(table(rows, list(systems), **options))
+            options = {"everything": arguments.all, "markdown": arguments.markdown}
+            print(f"\n{name}\n\n{section(name, rows, **options)}")
     except InputError as error:
         print(f"benchmarks/forcefield.py: {error}", file=sys.stderr)
         return 2
@@ -157,13 +108,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="names or folders of force fields; those that ship for the row",
     )
-    systems = list(dict.fromkeys(s for m in MEASUREMENTS.values() for s in m.systems))
     made.add_argument(
         "--systems",
         nargs="+",
-        choices=systems,
+        choices=SYSTEMS,
         metavar="NAME",
-        help="temperatures or molecules, of " + ", ".join(systems),
+        help="temperatures or molecules, of " + ", ".join(SYSTEMS),
     )
     made.add_argument(
         "--runs",
