@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import _ff_accuracy
+import _ff_curve
 import _ff_dynamics
 import _ff_effect
 import _ff_speed
@@ -54,9 +55,9 @@ ROWS = {  # name on the command line -> measurements
     "rmd17": ("rmd17",),
     "md17s": ("md17s",),
     "speed": ("speed",),
-    "effect": (),
+    "effect": (),  # of trained runs, as is the next
+    "curve": (),
 }
-OF_RUNS = ("effect",)  # those about trained runs, not about shipped checkpoints
 SYSTEMS = tuple(dict.fromkeys(s for m in MEASUREMENTS.values() for s in m.systems))
 
 
@@ -70,7 +71,8 @@ def section(
     """The table of a row of the command line; of the effect, one line for each run comes first."""
     options = {"everything": everything, "markdown": markdown}
     present = {row["system"] for row in rows}
-    whole = table(rows, [system for system in SYSTEMS if system in present], **options)
+    columns = [s for s in (*SYSTEMS, _ff_curve.VALIDATION) if s in present]
+    whole = table(rows, columns, **options)
     if name != "effect":
         return whole
     lines = _ff_effect.table(rows, markdown=markdown)

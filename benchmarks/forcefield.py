@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import _ff_accuracy
+import _ff_curve
 import _ff_dynamics
 import _ff_effect
 import _ff_speed
@@ -35,6 +36,7 @@ PROGRAM = "python benchmarks/forcefield.py"
 RESULTS = ROOT / "benchmarks" / "results" / "forcefield.json"
 QUICK = {
     "frames": 2,
+    "curve_frames": 2,
     "replicas": 2,
     "stability_ps": 0.01,
     "order_ps": 0.01,
@@ -68,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         for name in arguments.rows:
             if name == "effect":
                 rows = [row for job in _effect_jobs(runs, settings) for row in done(job)]
+            elif name == "curve":
+                rows = [row for job in _curve_jobs(runs, settings) for row in done(job)]
             else:
                 rows = _rows(name, arguments, settings, done)
             if not rows:
@@ -87,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "replicas": "replicas of the long simulations",
         "stability_ps": "their length in ps",
         "ensembles": "nve, and nose-hoover, bussi or langevin beside it",
+        "curve_frames": "test frames of each set for each point of a learning curve; 0: all",
         "order_ps": "length of the simulations at three time steps, ps",
         "speed_s": "seconds that each speed is measured for",
         "speed_replicas": "molecules in a batch",
@@ -120,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="trained runs for the row effect: checkpoints, or folders that hold them",
+        help="trained runs for the rows effect and curve: checkpoints, or folders that hold them",
     )
     return made
 
@@ -239,6 +244,24 @@ def _effect_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
                 weights={run.name: run.weights},
                 command=f"{PROGRAM} --rows effect --runs {run.checkpoint.folder}{options}",
                 system=part.system,
+            )
+
+
+def _curve_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
+    """All test sets, and the validation frames, of all runs."""
+    for run in runs:
+        for system in _ff_curve.SYSTEMS:
+            used = {"steps": " ".join(map(str, _ff_curve.kept(run)))}
+            used |= {"curve_frames": settings.curve_frames}
+            yield Job(
+                "curve",
+                f"{run.name}, {system}",
+                partial(_ff_curve.curve, run, system, settings),
+                settings={} if system == _ff_curve.VALIDATION else used,
+                weights={run.name: run.weights},
+                command=f"{PROGRAM} --rows curve --runs {run.checkpoint.folder}"
+                + options_of(settings, Settings(), ("curve_frames",)),
+                system=system,
             )
 
 

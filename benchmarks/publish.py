@@ -18,12 +18,12 @@ from typing import Any
 from _ff_measurements import sections
 from _report import table
 
+from shared.card import NOT_MEASURED
 from shared.checkpoint import CARD, load, shipped
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError
 
 RESULTS = ROOT / "benchmarks" / "results"
-NOT_YET = "Not measured yet."
 
 Rows = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def main() -> int:
     }
     try:
         fill(ROOT / "README.md", "results", _table(rows["trajgen"]))
-        fill(ROOT / "README.md", "forcefield", sections(rows["forcefield"]) or NOT_YET)
+        fill(ROOT / "README.md", "forcefield", sections(rows["forcefield"]) or NOT_MEASURED)
         fill_cards("trajgen", rows["trajgen"], _table)
         fill_cards("forcefield", rows["forcefield"], sections)
     except InputError as error:
@@ -68,7 +68,7 @@ def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
         weights = load(name, head).config.weights_sha256
         own = _rows(RESULTS / f"{name}.json") or rows
         own = [row for row in own if weights in row["weights_sha256"]]
-        fill(folder / CARD, "results", written(own) if own else NOT_YET)
+        fill(folder / CARD, "results", written(own) if own else NOT_MEASURED)
 
 
 def fill(path: Path, name: str, text: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.card import NOT_MEASURED
 from shared.checkpoint import CARD, load, shipped
 from shared.errors import InputError
 
@@ -90,7 +91,7 @@ def test_a_card_gets_what_its_weights_made(
     folder.mkdir()
     monkeypatch.setattr(publish, "shipped", lambda head: {FORCE_FIELD: folder})
     monkeypatch.setattr(publish, "RESULTS", tmp_path)
-    for checksum, expected in ((now, "| F RMSE, m [meV/Å] |"), ("0", publish.NOT_YET)):
+    for checksum, expected in ((now, "| F RMSE, m [meV/Å] |"), ("0", NOT_MEASURED)):
         (folder / CARD).write_text("<!-- results:begin --><!-- results:end -->", encoding="utf-8")
         row = entry("accuracy", "300K", 1.0, weights=["x"], weights_sha256=[checksum])
         publish.fill_cards("forcefield", [row], publish.sections)
