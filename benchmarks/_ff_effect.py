@@ -17,9 +17,9 @@ from _ff_models import TEMPERATURES, Model, Settings, bpa_frames, run_setting, t
 from _report import Row, grid, number
 
 from forcefield.diffusion import feature_shift
-from forcefield.pairs import all_pairs
 from shared.checkpoint import CONFIG
 from shared.errors import InputError
+from shared.layers.pairs import all_pairs
 from shared.metrics.armse import superpose
 
 LONGER = ("mace", "visnet")  # backbones whose stability is looked at for longer
