@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from _ff_accuracy import label_errors
 from _ff_dynamics import stability_rows
-from _ff_models import TEMPERATURES, Model, Settings, bpa_frames, thinned
+from _ff_models import TEMPERATURES, Model, Settings, bpa_frames, run_setting, thinned
 from _report import Row, grid, number
 
 from forcefield.diffusion import feature_shift
-from forcefield.pairs import all_pairs
 from shared.checkpoint import CONFIG
-from shared.config import RESOLVED
 from shared.errors import InputError
+from shared.layers.pairs import all_pairs
 from shared.metrics.armse import superpose
 
 LONGER = ("mace", "visnet")  # backbones whose stability is looked at for longer
@@ -82,18 +81,7 @@ def size(model: Model, system: str, settings: Settings) -> list[Row]:
     """Parameters, and the steps it was trained for."""
     row = model.row("P3", system, "-")
     count = sum(weight.numel() for weight in model.loaded.potential.parameters())
-    return [row("parameters", count), row("training steps", _steps(model))]
-
-
-def _steps(model: Model) -> int | None:
-    """From the run folder that the checkpoint lies in; None where it has left it."""
-    import yaml
-
-    path = model.checkpoint.folder.resolve().parent / RESOLVED
-    if not path.exists():
-        return None
-    run: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")).get("run", {})
-    return run.get("steps")
+    return [row("parameters", count), row("training steps", run_setting(model, "steps"))]
 
 
 def errors(model: Model, system: str, settings: Settings) -> list[Row]:

@@ -20,6 +20,7 @@ from forcefield.integrators import ForceFunction
 from forcefield.load import LoadedPotential, build, open_checkpoint
 from forcefield.propagator import ForceProvider, forces_of
 from shared.checkpoint import Checkpoint
+from shared.config import RESOLVED
 from shared.data.extxyz import LabelledFrames
 from shared.data.three_bpa import load_3bpa
 from shared.errors import InputError
@@ -43,6 +44,7 @@ class Settings:
         frames: test frames of a set, evenly spaced; 0: all.
         replicas, stability_ps: of the long simulations.
         ensembles: nve, and others of `forcefield.propagator.Ensemble` beside it.
+        curve_frames: test frames of a set for each point of a learning curve; 0: all.
         order_ps: length of the simulations at three time steps.
         speed_s: seconds that each speed is measured for.
         speed_replicas: molecules in a batch.
@@ -59,6 +61,7 @@ class Settings:
     replicas: int = 8
     stability_ps: float = 100.0
     ensembles: tuple[str, ...] = ("nve",)
+    curve_frames: int = 20
     order_ps: float = 1.0
     speed_s: float = 20.0
     speed_replicas: int = 32
@@ -149,6 +152,17 @@ def model(name_or_path: str) -> Model:
         InputError: as `forcefield.load.open_checkpoint`.
     """
     return Model(open_checkpoint(name_or_path))
+
+
+def run_setting(model: Model, key: str) -> Any:
+    """A key of the section `run`, from the run folder that a checkpoint lies in; None where it has
+    left it."""
+    import yaml
+
+    path = model.checkpoint.folder.resolve().parent / RESOLVED
+    if not path.exists():
+        return None
+    return yaml.safe_load(path.read_text(encoding="utf-8")).get("run", {}).get(key)
 
 
 # --- 3BPA ---------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from forcefield.diffusion import SOLVERS, DiffusionConfig, GraphDiffusion, integrate
-from forcefield.pairs import Pairs, all_pairs
 from shared.errors import InputError
 from shared.io import read_frames
+from shared.layers.pairs import Pairs, all_pairs
 
 TIMES = (0.5, 1.0, 2.0)
 STEPS = (1, 2, 4, 8)

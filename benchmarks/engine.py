@@ -22,19 +22,18 @@ import torch
 from _jobs import Job, carry_out, chosen, make_parser, options_of
 from _report import Row, Store, table
 from _runs import SEED, LongRun, Settings, Subject, subject
-from torch import Tensor
 
 from forcefield.integrators import NoseHoover
 from shared.data.md17 import SURROGATE_MOLECULES
-from shared.data.npz import ArrayFile
+from shared.data.sgdml import SGDML, sgdml_model
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
 from shared.errors import InputError
 from shared.evaluation.long_run import ENERGIES, GROUPS
 from shared.kinetics import backward_velocity, maxwell_boltzmann
-from shared.metrics.energetics import group_temperatures, sgdml_model
+from shared.metrics.energetics import group_temperatures
 from shared.metrics.stability import THRESHOLD, bond_deviation
 from shared.provenance import file_checksum, provenance
-from shared.units import FS_PER_PS, KCAL_PER_MOL_IN_EV, masses
+from shared.units import FS_PER_PS, masses
 
 RESULTS = ROOT / "benchmarks" / "results" / "engine.json"
 DEFAULTS = Settings(stability_ps=25.0, folder=Path("runs/benchmark/engine"))
@@ -45,57 +44,6 @@ MEASUREMENTS = {
 }
 SPACING_FS = 5.0
 WAVENUMBER = 1700.0
-
-
-class SGDML:
-    """Energies and forces of an sGDML force field for a batch, as matrix products.
-
-    Chmiela et al., Nat. Commun. 9, 3887 (2018): descriptors x = 1/r of all pairs, a Matérn kernel
-    of length σ between them and those of the training geometries and their permutations.
-
-    Args:
-        path: the model's npz, read without unpickling; energies in kcal/mol.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        model = ArrayFile(path)
-        n = len(model["z"])
-        lower = np.tril_indices(n, -1)
-        place = np.zeros((n, n), dtype=np.int64)
-        place[lower] = np.arange(len(lower[0]))
-        place += place.T
-        permutations = model["perms"] - model["perms"].min()  # counted from 1 in older files
-        orders = [place[np.ix_(p, p)][lower] for p in permutations]
-
-        def permuted(rows: np.ndarray) -> Tensor:
-            return torch.tensor(np.concatenate([rows[:, order] for order in orders]))
-
-        self._sigma = float(model["sig"])
-        self._scale, self._offset = float(model["std"]), float(model["c"])
-        self._q = 5**0.5 / self._sigma
-        self._known = permuted(model["R_desc"].T) * self._q
-        self._weights = permuted(model["R_d_desc_alpha"])
-        self._squares = self._known.square().sum(1)
-        self._dots = (self._known * self._weights).sum(1)
-        self._pairs = tuple(torch.tensor(index) for index in lower)
-
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions [R, N, 3], Å, float64 -> energies [R], eV, and forces [R, N, 3], eV/Å."""
-        i, j = self._pairs
-        vectors = positions[:, i] - positions[:, j]
-        distances = vectors.norm(dim=-1)
-        x = self._q / distances
-        squares = x.square().sum(1, keepdim=True) + self._squares - 2 * x @ self._known.T
-        off = squares.clamp_min(0).sqrt()
-        decay = 5 / (3 * self._sigma**2) * torch.exp(-off)
-        along = x @ self._weights.T - self._dots
-        smooth = decay * (1 + off)
-        pulls = decay * along
-        slope = x * pulls.sum(1, keepdim=True) - pulls @ self._known - smooth @ self._weights
-        push = -(self._scale * slope / distances**3)[..., None] * vectors
-        forces = torch.zeros_like(positions).index_add_(1, i, push).index_add_(1, j, -push)
-        energies = self._scale * (smooth * along).sum(1) / self._q + self._offset
-        return energies * KCAL_PER_MOL_IN_EV, forces * KCAL_PER_MOL_IN_EV
 
 
 def simulated(molecule: str, settings: Settings) -> tuple[Subject, LongRun]:
@@ -132,7 +80,7 @@ def _simulate(s: Subject, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     )
     step = s.series.interval_fs
     engine = NoseHoover(
-        SGDML(sgdml_model(s.molecule)),
+        SGDML(sgdml_model(s.molecule), s.numbers),
         torch.tensor(masses(s.numbers)),
         step,
         dof,

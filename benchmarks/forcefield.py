@@ -15,19 +15,19 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import _ff_accuracy
+import _ff_curve
 import _ff_dynamics
 import _ff_effect
 import _ff_speed
-from _ff_models import TEMPERATURES, Model, Settings, model
+from _ff_measurements import MEASUREMENTS, ROWS, SYSTEMS, section
+from _ff_models import Model, Settings, model
 from _jobs import Job, Skip, carry_out, chosen, make_parser, options_of
-from _report import Row, Store, table
+from _report import Row, Store
 
-from shared.data.md17 import SURROGATE_MOLECULES
 from shared.data.rmd17 import MOLECULES as RMD17_MOLECULES
 from shared.errors import InputError
 from shared.provenance import provenance
@@ -36,6 +36,7 @@ PROGRAM = "python benchmarks/forcefield.py"
 RESULTS = ROOT / "benchmarks" / "results" / "forcefield.json"
 QUICK = {
     "frames": 2,
+    "curve_frames": 2,
     "replicas": 2,
     "stability_ps": 0.01,
     "order_ps": 0.01,
@@ -49,49 +50,6 @@ QUICK = {
     "engine": "eager",
 }
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A function that measures one checkpoint on one system, and what it depends on.
-
-    Attributes:
-        measure: (model, system, settings) -> rows; raises Skip with a reason.
-        systems: what it is made on.
-        checkpoint: the shipped one that it is about.
-        uses: the settings that change its result.
-    """
-
-    measure: Callable[[Model, str, Settings], list[Row]]
-    systems: tuple[str, ...]
-    checkpoint: str
-    uses: tuple[str, ...] = ()
-
-
-BPA, SIMULATION = tuple(TEMPERATURES), ("replicas", "stability_ps")
-MEASUREMENTS = {
-    "accuracy": Measurement(_ff_accuracy.accuracy, BPA, "3bpa", ("frames",)),
-    "stability": Measurement(_ff_dynamics.stability, BPA, "3bpa", (*SIMULATION, "ensembles")),
-    "drift": Measurement(_ff_dynamics.drift, ("300K",), "3bpa", SIMULATION),
-    "order": Measurement(_ff_dynamics.order, ("300K",), "3bpa", ("replicas", "order_ps")),
-    "rmd17": Measurement(_ff_accuracy.rmd17, RMD17_MOLECULES, "rmd17", ("frames",)),
-    "md17s": Measurement(_ff_accuracy.md17s, SURROGATE_MOLECULES, "md17s"),
-    "speed": Measurement(
-        _ff_speed.speed,
-        ("3BPA",),
-        "3bpa",
-        ("speed_s", "speed_replicas", "speed_threads", "engine"),
-    ),
-}
-ROWS = {  # name on the command line -> measurements
-    "accuracy": ("accuracy",),
-    "stability": ("stability",),
-    "conservation": ("drift", "order"),
-    "rmd17": ("rmd17",),
-    "md17s": ("md17s",),
-    "speed": ("speed",),
-    "effect": (),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,17 +70,14 @@ def main(argv: list[str] | None = None) -> int:
         for name in arguments.rows:
             if name == "effect":
                 rows = [row for job in _effect_jobs(runs, settings) for row in done(job)]
+            elif name == "curve":
+                rows = [row for job in _curve_jobs(runs, settings) for row in done(job)]
             else:
                 rows = _rows(name, arguments, settings, done)
             if not rows:
                 continue
-            print(f"\n{name}\n")
-            if name == "effect":
-                print(_ff_effect.table(rows, markdown=arguments.markdown))
-            if name != "effect" or arguments.all:
-                systems = dict.fromkeys(row["system"] for row in rows if row["system"] != "any")
-                options = {"everything": arguments.all, "markdown": arguments.markdown}
-                print(table(rows, list(systems), **options))
+            options = {"everything": arguments.all, "markdown": arguments.markdown}
+            print(f"\n{name}\n\n{section(name, rows, **options)}")
     except InputError as error:
         print(f"benchmarks/forcefield.py: {error}", file=sys.stderr)
         return 2
@@ -136,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "replicas": "replicas of the long simulations",
         "stability_ps": "their length in ps",
         "ensembles": "nve, and nose-hoover, bussi or langevin beside it",
+        "curve_frames": "test frames of each set for each point of a learning curve; 0: all",
         "order_ps": "length of the simulations at three time steps, ps",
         "speed_s": "seconds that each speed is measured for",
         "speed_replicas": "molecules in a batch",
@@ -157,20 +113,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="names or folders of force fields; those that ship for the row",
     )
-    systems = list(dict.fromkeys(s for m in MEASUREMENTS.values() for s in m.systems))
     made.add_argument(
         "--systems",
         nargs="+",
-        choices=systems,
+        choices=SYSTEMS,
         metavar="NAME",
-        help="temperatures or molecules, of " + ", ".join(systems),
+        help="temperatures or molecules, of " + ", ".join(SYSTEMS),
     )
     made.add_argument(
         "--runs",
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="trained runs for the row effect: checkpoints, or folders that hold them",
+        help="trained runs for the rows effect and curve: checkpoints, or folders that hold them",
     )
     return made
 
@@ -289,6 +244,24 @@ def _effect_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
                 weights={run.name: run.weights},
                 command=f"{PROGRAM} --rows effect --runs {run.checkpoint.folder}{options}",
                 system=part.system,
+            )
+
+
+def _curve_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
+    """All test sets, and the validation frames, of all runs."""
+    for run in runs:
+        for system in _ff_curve.SYSTEMS:
+            used = {"steps": " ".join(map(str, _ff_curve.kept(run)))}
+            used |= {"curve_frames": settings.curve_frames}
+            yield Job(
+                "curve",
+                f"{run.name}, {system}",
+                partial(_ff_curve.curve, run, system, settings),
+                settings={} if system == _ff_curve.VALIDATION else used,
+                weights={run.name: run.weights},
+                command=f"{PROGRAM} --rows curve --runs {run.checkpoint.folder}"
+                + options_of(settings, Settings(), ("curve_frames",)),
+                system=system,
             )
 
 

@@ -1,52 +1,99 @@
 """python benchmarks/publish.py: put measured numbers where they are read; nothing is typed.
 
-Fills what stands between `<!-- results:begin -->` and `<!-- results:end -->` in README.md and in
-the model card of every shipped generator, from the rows that benchmarks/generator.py keeps. A card
-gets the rows that its own weights made; `md17s.json` has those of the shared model alone, without
-the fine-tuned ones.
+Fills what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`: in README.md `results`,
+from the rows that benchmarks/generator.py keeps, and `forcefield`, from those of
+benchmarks/forcefield.py; `results` in the model card of every shipped checkpoint, from the rows
+that its own weights made. `md17s.json` has those of the shared generator alone, without the
+fine-tuned ones.
 """
-
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from _environment import ROOT  # isort: split
 
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from _ff_measurements import sections
 from _report import table
 
-from shared.checkpoint import CARD, shipped
+from shared.card import NOT_MEASURED
+from shared.checkpoint import CARD, load, shipped
 from shared.data.md17 import SURROGATE_MOLECULES
+from shared.errors import InputError
 
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+Rows = list[dict[str, Any]]
 
 
-def main() -> None:
-    """Fill README.md and the cards."""
-    rows = _rows(RESULTS / "generator.json")
-    fill(ROOT / "README.md", _table(rows))
-    for name, folder in shipped("trajgen").items():
+def main() -> int:
+    """Fill README.md and the cards; exit code 2 where one has no place for them."""
+    rows = {
+        head: current(_rows(RESULTS / f"{name}.json"), head)
+        for head, name in (("trajgen", "generator"), ("forcefield", "forcefield"))
+    }
+    try:
+        fill(ROOT / "README.md", "results", _table(rows["trajgen"]))
+        fill(ROOT / "README.md", "forcefield", sections(rows["forcefield"]) or NOT_MEASURED)
+        fill_cards("trajgen", rows["trajgen"], _table)
+        fill_cards("forcefield", rows["forcefield"], sections)
+    except InputError as error:
+        print(f"benchmarks/publish.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def current(rows: Rows, head: str) -> Rows:
+    """Without the rows that former weights of a head's shipped checkpoints made."""
+    now = {name: load(name, head).config.weights_sha256 for name in shipped(head)}
+
+    def belongs(row: Mapping[str, Any]) -> bool:
+        pairs = zip(row["weights"], row["weights_sha256"], strict=True)
+        return all(now.get(name, checksum) == checksum for name, checksum in pairs)
+
+    return [row for row in rows if belongs(row)]
+
+
+def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
+    """Fill the cards of a head's shipped checkpoints.
+
+    Args:
+        head: trajgen or forcefield.
+        rows: of all of them, where a checkpoint has no results file of its own name.
+        written: rows -> tables.
+    """
+    for name, folder in shipped(head).items():
+        weights = load(name, head).config.weights_sha256
         own = _rows(RESULTS / f"{name}.json") or rows
-        own = [row for row in own if name in row["weights"]]
-        fill(folder / CARD, _table(own) if own else "Not measured yet.")
+        own = [row for row in own if weights in row["weights_sha256"]]
+        fill(folder / CARD, "results", written(own) if own else NOT_MEASURED)
 
 
-def fill(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a file."""
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+def fill(path: Path, name: str, text: str) -> None:
+    """Replace what stands between the markers of that name in a file.
+
+    Raises:
+        InputError: the file does not have them once each, in order.
+    """
+    begin, end = (f"<!-- {name}:{which} -->" for which in ("begin", "end"))
+    content = path.read_text(encoding="utf-8")
+    before, found, rest = content.partition(begin)
+    _, also, after = rest.partition(end)
+    if not (found and also) or content.count(begin) + content.count(end) > 2:
+        raise InputError(f"{path}: needs {begin} and {end}, once each")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> Rows:
     if not path.exists():
         return []
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: Rows) -> str:
     from generator import MEASUREMENTS
 
     order = list(MEASUREMENTS)
@@ -61,4 +108,4 @@ def _place(row: Mapping[str, Any], order: list[str]) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -159,28 +159,11 @@ def open_candidate(name: str) -> Dynamics:
 
 def open_sgdml(name: str = "") -> Dynamics:
     """The sGDML force field of each molecule, in the data folder."""
-    from shared.data.npz import ArrayFile
-    from shared.errors import InputError
-    from shared.metrics.energetics import sgdml_model
-    from shared.units import KCAL_PER_MOL_IN_EV
+    from shared.data.sgdml import SGDML, sgdml_model
 
     def forces(system: System, compiled: bool) -> ForceProvider:
-        try:
-            from sgdml.predict import GDMLPredict
-        except ImportError:
-            raise InputError("sgdml is not installed: pip install 'trajgen[reference]'") from None
-        arrays = ArrayFile(sgdml_model(system.name))
-        if not np.array_equal(arrays["z"], system.numbers):
-            raise InputError(f"sGDML {system.name}: made for atoms in another order")
-        predictor = GDMLPredict({key: arrays[key] for key in arrays}, max_processes=1)
-
-        def evaluate(positions: Tensor) -> tuple[Tensor, Tensor]:
-            x = positions.numpy()
-            energies, slopes = predictor.predict(x.reshape(len(x), -1))
-            found = torch.from_numpy(slopes.reshape(x.shape) * KCAL_PER_MOL_IN_EV)
-            return torch.from_numpy(energies * KCAL_PER_MOL_IN_EV), found
-
-        return lambda start: evaluate
+        engine = SGDML(sgdml_model(system.name), system.numbers)
+        return lambda start: engine
 
     return Dynamics("sgdml", forces)
 

@@ -43,7 +43,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forcefield.pairs import Pairs
 from shared.errors import InputError
 from shared.layers.components import (
     Components,
@@ -64,6 +63,7 @@ from shared.layers.fields import (
 )
 from shared.layers.heads import Heads
 from shared.layers.normalisation import bounded
+from shared.layers.pairs import Pairs
 from shared.layers.radial import ExponentialBasis, polynomial_envelope
 
 __all__ = [

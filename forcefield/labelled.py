@@ -28,6 +28,7 @@ __all__ = [
     "as_graphs",
     "dense_batch",
     "load_labelled",
+    "split_of",
 ]
 
 Part = Literal["train", "validation", "test"]
@@ -211,6 +212,30 @@ SOURCES: dict[str, Callable[[DataConfig, Part], list[LabelledFrames]]] = {
 
 
 # -- splits -------------------------------------------------------------------------------------
+
+
+def split_of(data: DataConfig) -> tuple[dict[str, Any], str]:
+    """The keys that say which frames train, validate and test, and the same in words."""
+    keys: tuple[str, ...]
+    if data.source == "rmd17":
+        keys, words = (
+            ("blocks", "margin", "labels"),
+            f"The trajectory is cut into {data.blocks} blocks; of each the first 60 % train, the "
+            f"next 20 % validate, the rest tests; {data.margin} frame numbers are left out on both "
+            f"sides of a border. Labels are the {data.labels} ones.",
+        )
+    elif data.source in ("md17", "md17s", "xtb"):
+        (first, end), (start, stop) = data.train_range, data.validation_range
+        keys, words = (
+            ("train_range", "validation_range"),
+            f"Frames {first} to {end} train, {start} to {stop} validate, those from {stop} on test "
+            "(the end of a range is not part of it).",
+        )
+    elif data.validation_files:
+        keys, words = ("validation_files",), "Files of their own validate."
+    else:
+        keys, words = ("split_seed",), f"A random part validates (split seed {data.split_seed})."
+    return {key: getattr(data, key) for key in ("train", "validation", *keys)}, words
 
 
 def _wanted(data: DataConfig, part: Part) -> int | None:

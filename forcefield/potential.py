@@ -18,8 +18,8 @@ from ase.data import chemical_symbols, covalent_radii
 from torch import Tensor, nn
 
 from forcefield.options import config_of, typed_config
-from forcefield.pairs import Pairs, all_pairs
 from shared.errors import InputError
+from shared.layers.pairs import Pairs, all_pairs
 from shared.layers.radial import polynomial_envelope
 from shared.units import BOHR_IN_ANGSTROM, HARTREE_IN_EV
 

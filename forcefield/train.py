@@ -88,6 +88,8 @@ class RunConfig:
         accelerator: cpu, gpu or auto.
         devices: how many; several train data-parallel.
         nodes: how many.
+        keep_every: steps between averaged weights that are kept for a learning curve
+            (benchmarks/forcefield.py --rows curve); null: none are kept.
         resume: go on from last.ckpt in the run folder, if there is one.
     """
 
@@ -106,6 +108,7 @@ class RunConfig:
     accelerator: str = "cpu"
     devices: int = 1
     nodes: int = 1
+    keep_every: int | None = None
     resume: bool = False
 
 
@@ -164,6 +167,7 @@ def train(settings: Any) -> Path:
         devices=run.devices,
         nodes=run.nodes,
         progress=sys.stderr.isatty(),
+        keep_every=run.keep_every,
     )
     if trainer.is_global_zero:
         store_run(out, settings, seed=run.seed, data=sorted({f.path for f in frames}))

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from forcefield.compiled import compile_training_step, evaluator
-from forcefield.labelled import FrameBatches, as_graphs, dense_batch, type_indices
+from forcefield.labelled import FrameBatches, as_graphs, dense_batch, split_of, type_indices
 from forcefield.load import load_potential
 from forcefield.potential import Potential, energy_and_forces
+from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms
 from shared.errors import InputError
@@ -360,7 +361,10 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     data = settings.data
     paths = sorted({frames.path for frames in [*module.frames, *module.validation]})
     counts = {f.name: {"train": len(f), "atoms": len(f.numbers)} for f in module.frames}
+    for f in module.validation:
+        counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})["validation"] = len(f)
     trained_on = {"source": data.source, "molecules": counts, "dtype": settings.run.dtype}
+    split, split_words = split_of(data)
     config = CheckpointConfig(
         head="forcefield",
         name=settings.run.name,
@@ -370,8 +374,33 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         normalisation=normalisation,
         temperature_K={"3bpa": 300.0}.get(data.source, 500.0 if "md17" in data.source else None),
         temperature_convention="3N" if "md17" in data.source else "3N-3",
-        provenance={"data": trained_on, **provenance(paths)},
+        provenance={
+            "data": trained_on,
+            "training": training_record(settings, state["epoch"], split),
+            **provenance(paths),
+        },
     )
     folder = out / settings.run.name
-    save(folder, weights, config, card=f"# {settings.run.name}\n", overwrite=True)
-    return folder
+    card = _card(config, sum(value.numel() for value in weights.values()), split_words)
+    return save(folder, weights, config, card, overwrite=True)
+
+
+def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
+    """The model card of a potential."""
+    backbone, diffusion = config.model["backbone"], config.model["diffusion"]["kind"]
+    data = config.provenance["data"]
+    shape = "the backbone alone" if diffusion == "none" else f"with the diffusion {diffusion}"
+    frames = "; ".join(
+        f"{name} {count['train']} + {count.get('validation', 0)}"
+        for name, count in data["molecules"].items()
+    )
+    return model_card(
+        config,
+        summary=f"Energies and conservative forces: {backbone}, {shape}, {parameters} parameters.",
+        use=[
+            f"python -m forcefield.simulate --from FILE --checkpoint {config.name}",
+            f"python benchmarks/forcefield.py --checkpoint {config.name}",
+        ],
+        data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
+        limits=[f"Molecules like those of the data: {', '.join(data['molecules'])}."],
+    )

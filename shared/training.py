@@ -19,6 +19,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 if TYPE_CHECKING:
     import lightning
 
+KEPT = "kept"  # folder in the run folder
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -109,9 +111,17 @@ def schedulers(
     return [LambdaLR(optimiser, factor) for optimiser in optimisers]
 
 
-def averaged(decay: float) -> Any:
-    """Lightning's exponential moving average, with a faster start: min(decay, (k+1)/(k+10))."""
+def averaged(decay: float, folder: Path, keep_every: int | None = None) -> Any:
+    """Lightning's exponential moving average, with a faster start: min(decay, (k+1)/(k+10)).
+
+    Args:
+        decay: of the average.
+        folder: where `keep_every` puts the averaged weights, as <step>.safetensors, with the names
+            of the released checkpoint.
+        keep_every: training steps between those; None: none are kept.
+    """
     from lightning.pytorch.callbacks import WeightAveraging
+    from safetensors.torch import save_file
 
     def update(average: Any, current: Any, count: Any) -> None:
         k = float(count)
@@ -129,7 +139,14 @@ def averaged(decay: float) -> Any:
 
         def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
             assert self._average_model is not None
-            self._average_model.update_parameters(args[1])
+            trainer, module, _, _, batch = args
+            self._average_model.update_parameters(module)
+            step = trainer.current_epoch * trainer.num_training_batches + batch + 1
+            if keep_every and step % keep_every == 0 and trainer.is_global_zero:
+                folder.mkdir(parents=True, exist_ok=True)
+                weights = self._average_model.module.state_dict()
+                tensors = {k.partition(".")[2]: v.contiguous() for k, v in weights.items()}
+                save_file(tensors, folder / f"{step}.safetensors")
 
     return FastStartEMA()
 
@@ -144,6 +161,7 @@ def make_trainer(
     accelerator: str = "cpu",
     nodes: int = 1,
     progress: bool = True,
+    keep_every: int | None = None,
 ) -> "lightning.Trainer":
     """A Trainer that logs to CSV and TensorBoard and keeps the best and the last checkpoint.
 
@@ -155,6 +173,7 @@ def make_trainer(
         devices, accelerator, nodes: Lightning's; several devices (of a node) or nodes train
             data-parallel.
         progress: a progress bar.
+        keep_every: steps between the averaged weights that are kept in `KEPT`; None: none are.
     """
     import lightning as L
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -174,7 +193,7 @@ def make_trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        callbacks=[averaged(ema_decay), keep],
+        callbacks=[averaged(ema_decay, folder / KEPT, keep_every), keep],
         logger=[
             CSVLogger(folder, name="logs", version=0),
             TensorBoardLogger(folder, name="tensorboard", version=0),

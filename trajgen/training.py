@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.errors import InputError
 from shared.training import optimisers, schedulers
@@ -366,8 +367,37 @@ def release(module: Training, settings: Any, out: Path) -> Path:
             "steps": sampling.steps,
             "keep_angular_momentum": settings.loss.angular_momentum,
         },
-        provenance=provenance(data_files(data)),
+        provenance={
+            "data": {"source": data.source},
+            "training": training_record(
+                settings,
+                state["epoch"],
+                {"train": list(data.train), "validation": list(data.validation)},
+            ),
+            **provenance(data_files(data)),
+        },
     )
-    folder = out / settings.run.name
-    save(folder, weights, config, card=f"# {settings.run.name}\n", overwrite=True)
-    return folder
+    card = _card(config, sum(value.numel() for value in weights.values()))
+    return save(out / settings.run.name, weights, config, card, overwrite=True)
+
+
+def _card(config: CheckpointConfig, parameters: int) -> str:
+    """The model card of a generator."""
+    defaults, molecules = config.defaults, ", ".join(config.molecules)
+    (first, end), (start, stop) = config.provenance["training"]["split"].values()
+    return model_card(
+        config,
+        summary=f"A transition kernel for {molecules}, mode {config.kind}: a step of "
+        f"{defaults['lag_fs']:g} fs, sampler {defaults['sampler']} (steps {defaults['steps']}), "
+        f"{parameters} parameters.",
+        use=[
+            f"python -m trajgen.sample --from FILE --checkpoint {config.name}",
+            f"python benchmarks/generator.py --checkpoint {config.name}",
+        ],
+        data=f"`{config.provenance['data']['source']}`: frames {first} to {end} train, {start} to "
+        f"{stop} validate (the end of a range is not part of it).",
+        limits=[
+            f"Only {molecules}, known by their bonds: reactions are out of reach.",
+            f"No frames closer than {defaults['lag_range_fs'][0]:g} fs.",
+        ],
+    )

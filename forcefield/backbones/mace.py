@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from forcefield.backbones.protocol import require_positive
-from forcefield.pairs import Pairs
 from shared.errors import InputError
 from shared.layers.contraction import SymmetricContraction
 from shared.layers.convolution import Convolution, RadialNetwork
 from shared.layers.fields import FieldLinear, Harmonics, TypedLinear, one_hot
+from shared.layers.pairs import Pairs
 from shared.layers.radial import BesselBasis
 from shared.layers.unordered import fold, spread
 

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from forcefield.pairs import Pairs
 from shared.errors import InputError
+from shared.layers.pairs import Pairs
 
 __all__ = ["Backbone", "require_positive"]
 

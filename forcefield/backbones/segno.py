@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forcefield.pairs import Pairs
 from shared.errors import InputError
 from shared.layers.fields import one_hot
 from shared.layers.normalisation import bounded, soft_length
+from shared.layers.pairs import Pairs
 from shared.layers.radial import BesselBasis, polynomial_envelope
 
 __all__ = ["SEGNO", "SEGNOConfig"]

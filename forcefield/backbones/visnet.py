@@ -29,12 +29,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from forcefield.pairs import Pairs
 from shared.errors import InputError
 from shared.layers.convolution import scaled_silu
 from shared.layers.fields import FieldLinear, Harmonics, one_hot
 from shared.layers.heads import Heads
 from shared.layers.normalisation import bounded, soft_length
+from shared.layers.pairs import Pairs
 from shared.layers.radial import ExponentialBasis, polynomial_envelope
 
 __all__ = ["ViSNet", "ViSNetConfig"]

@@ -9,7 +9,7 @@ velocities: one Nosé-Hoover thermostat does not bring every small molecule to e
 
 Potential energy: generated frames under the engine that made the reference, sGDML force fields
 (Chmiela et al., Nat. Commun. 9, 3887 (2018)) or GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput.
-15, 1652 (2019)). Both are in the extra ``reference``.
+15, 1652 (2019)), which is in the extra ``reference``.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.data.gfn2 import XTBEngine
-from shared.data.locate import find_file
-from shared.data.npz import ArrayFile
-from shared.errors import InputError
+from shared.data.sgdml import SGDML, sgdml_model
 from shared.kinetics import kinetic_energy, remove_momentum
-from shared.units import KB_EV_PER_K, KCAL_PER_MOL_IN_EV, masses
+from shared.units import KB_EV_PER_K, masses
 
 __all__ = [
     "EnergyAgreement",
@@ -36,6 +34,8 @@ __all__ = [
 ]
 
 Float = npt.NDArray[np.float64]
+
+_BATCH = 64  # frames evaluated together
 
 
 def group_temperatures(
@@ -118,21 +118,8 @@ def compare_energies(energies: npt.ArrayLike, reference: npt.ArrayLike) -> Energ
     )
 
 
-def sgdml_model(molecule: str) -> Path:
-    """The sGDML force field of a molecule, ``sgdml/<molecule>.npz`` in the data folder.
-
-    Raises:
-        InputError: it is not there.
-    """
-    return find_file(
-        f"sgdml/{molecule}.npz",
-        what=f"the sGDML force field of {molecule}",
-        source="http://www.quantum-machine.org/gdml (sGDML models)",
-    )
-
-
 def sgdml_energies(model: str | Path, numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Float:
-    """Potential energies under an sGDML force field, about 2-10 ms a frame.
+    """Potential energies under an sGDML force field.
 
     Args:
         model: the model's npz, read without unpickling.
@@ -143,21 +130,16 @@ def sgdml_energies(model: str | Path, numbers: npt.ArrayLike, positions: npt.Arr
         [...], eV.
 
     Raises:
-        InputError: sgdml is not installed, the model is not readable or is for other atoms.
+        InputError: as `shared.data.sgdml.SGDML`.
     """
-    try:
-        from sgdml.predict import GDMLPredict
-    except ImportError:
-        raise InputError("sgdml is not installed: pip install 'trajgen[reference]'") from None
-    arrays = ArrayFile(model)
-    if not np.array_equal(arrays["z"], numbers):
-        raise InputError(f"{model}: made for atoms {arrays['z'].tolist()} in this order")
-    if (unit := str(arrays["e_unit"])) != "kcal/mol":
-        raise InputError(f"{model}: energies are in {unit}, expected kcal/mol")
-    predictor = GDMLPredict({name: arrays[name] for name in arrays}, max_processes=1)
+    import torch
+
+    engine = SGDML(model, numbers)
     positions = np.asarray(positions, dtype=np.float64)
-    energies, _ = predictor.predict(positions.reshape(-1, 3 * positions.shape[-2]))
-    return np.asarray(energies * KCAL_PER_MOL_IN_EV).reshape(positions.shape[:-2])
+    frames = torch.from_numpy(positions.reshape(-1, *positions.shape[-2:]))
+    parts = [engine(part)[0] for part in frames.split(_BATCH)]
+    energies = torch.cat(parts).numpy() if parts else np.empty(0)
+    return np.asarray(energies.reshape(positions.shape[:-2]))
 
 
 def xtb_energies(numbers: npt.ArrayLike, positions: npt.ArrayLike, charge: int = 0) -> Float:

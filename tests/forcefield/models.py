@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from forcefield.pairs import all_pairs
+from shared.layers.pairs import all_pairs
 from tests.physics import Case, check_smooth_at
 
 

@@ -240,6 +240,43 @@ def test_effect(modules, tmp_path: Path, capsys) -> None:
     assert ("stable time, median", "nequip-full-seed0", "600K") not in values
 
 
+@pytest.mark.data
+def test_curve(modules, tiny: Path, tmp_path: Path, capsys) -> None:
+    """Kept weights one after the other, and the log; without them the row says what is missing."""
+    from safetensors.torch import load_file, save_file
+
+    run = tmp_path / "run"
+    released = save_model(run / "nequip-none")
+    (run / "config.yaml").write_text("run: {epoch_steps: 5}\n", encoding="utf-8")
+    out = tmp_path / "results.json"
+    options = ["--quick", "--rows", "curve", "--folder", str(tmp_path), "--out", str(out)]
+    options += ["--runs", str(run)]
+    assert modules.main(options) == 0
+    text = capsys.readouterr().out
+    assert "train with run.keep_every" in text
+    assert "no run folder with a log" in text
+    (run / "kept").mkdir()
+    weights = load_file(released / "weights.safetensors")
+    save_file(weights, run / "kept" / "10.safetensors")
+    nothing = {name: torch.zeros_like(value) for name, value in weights.items()}
+    save_file(nothing, run / "kept" / "5.safetensors")
+    (run / "logs" / "version_0").mkdir(parents=True)
+    log = "epoch,val_e_rmse,val_f_rmse\n0,,\n0,9.0,90.0\n1,8.0,80.0\n"
+    (run / "logs" / "version_0" / "metrics.csv").write_text(log, encoding="utf-8")
+    assert modules.main(options) == 0
+    values = {(r["metric"], r["horizon"], r["system"]): r["value"] for r in rows_of(out)}
+    assert values["F RMSE", "5 steps", "validation"] == 90.0
+    assert values["E RMSE", "10 steps", "validation"] == 8.0
+    model = modules.models.model(str(released))
+    frames = modules.models.thinned(modules.models.bpa_frames("600K"), 2)
+    off = model.evaluate(frames.numbers, frames.positions)[1] - frames.forces
+    rmse = 1000 * np.sqrt((off**2).mean())
+    assert values["F RMSE", "10 steps", "600K"] == pytest.approx(rmse)
+    still = 1000 * np.sqrt((frames.forces**2).mean())
+    assert values["F RMSE", "5 steps", "600K"] == pytest.approx(still)
+    assert "F RMSE, 5 steps, nequip-none [meV/Å]" in capsys.readouterr().out
+
+
 def test_bad_input(modules, tmp_path: Path, capsys) -> None:
     assert modules.main(["--checkpoint", "nothing", "--quick", "--folder", str(tmp_path)]) == 2
     assert "no checkpoint nothing" in capsys.readouterr().err

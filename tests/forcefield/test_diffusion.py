@@ -15,10 +15,10 @@ from forcefield.diffusion import (
     GraphDiffusion,
     feature_shift,
 )
-from forcefield.pairs import Pairs, all_pairs
 from shared.errors import InputError
 from shared.layers.fields import Harmonics
 from shared.layers.normalisation import bounded
+from shared.layers.pairs import Pairs, all_pairs
 from tests.forcefield.checks import (
     Energy,
     check_float32,

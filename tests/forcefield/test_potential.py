@@ -9,9 +9,9 @@ from torch import Tensor
 
 from forcefield.backbones import BACKBONES
 from forcefield.diffusion import DIFFUSIONS
-from forcefield.pairs import all_pairs
 from forcefield.potential import Potential, ShortRangeRepulsion
 from shared.errors import InputError
+from shared.layers.pairs import all_pairs
 from shared.layers.tensor import building_in
 from tests.forcefield.potentials import CUTOFF, ELEMENTS, OPTIONS, batch, tiny
 from tests.physics import (

@@ -1,6 +1,5 @@
 """The force field as a propagator: frames, replicas that break, going on to the bit."""
 
-import logging
 from dataclasses import replace
 from functools import partial
 
@@ -13,10 +12,11 @@ from forcefield.integrators import ForceFunction
 from forcefield.load import load_potential
 from forcefield.propagator import Ensemble, ForceFieldPropagator, forces_of
 from shared.data.locate import data_root
+from shared.data.sgdml import SGDML, sgdml_model
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann, temperature
 from shared.state import PhaseState, Propagator
-from shared.units import KCAL_PER_MOL_IN_EV, masses
+from shared.units import masses
 from tests.forcefield.analytic import WATER, WATER_POSITIONS, morse
 from tests.forcefield.tiny import E0, save_tiny
 
@@ -140,28 +140,16 @@ def test_start_from_a_pair_of_frames() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.reference("sgdml")
 def test_it_goes_on_with_the_surrogate_data() -> None:
     """From a pair, forces and friction, the engine that made the frames: what is left is rounding.
 
     The frames are stored in float32; without the thermostat they are not followed at all.
     """
-    loggers = logging.getLoggerClass()
-    from sgdml.predict import GDMLPredict  # makes all later loggers talk
-
-    logging.setLoggerClass(loggers)
-    folder = data_root()
-    data = np.load(folder / "md17s" / "md17s_ethanol.npz")
-    model = dict(np.load(folder / "sgdml" / "ethanol.npz"))
-    engine = GDMLPredict(model, max_processes=1)
+    data = np.load(data_root() / "md17s" / "md17s_ethanol.npz")
+    engine = SGDML(sgdml_model("ethanol"), data["z"])
 
     def published(start: PhaseState) -> ForceFunction:
-        def evaluate(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            energy, pull = engine.predict(x.numpy().reshape(len(x), -1))
-            pull = pull.reshape(x.shape)
-            return tuple(torch.tensor(q) * KCAL_PER_MOL_IN_EV for q in (energy, pull))
-
-        return evaluate
+        return engine
 
     at = np.array([30_000, 34_000])
     xi = data["xi_per_fs"][at].astype(np.float64)[:, None]

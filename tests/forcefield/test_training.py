@@ -14,15 +14,18 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from safetensors.torch import load_file
 
 from forcefield.labelled import load_labelled
 from forcefield.load import load_potential
 from forcefield.potential import energy_and_forces
 from forcefield.train import LossConfig, main, parser, train
 from forcefield.training import Training, build_potential, make_loss, scheduled
+from shared.card import NOT_MEASURED, block
+from shared.checkpoint import CARD
 from shared.config import parse_config
 from shared.errors import InputError
-from shared.training import OptimiserConfig, optimisers
+from shared.training import KEPT, OptimiserConfig, optimisers
 
 VISNET = {"channels": 8, "layers": 1, "heads": 2}
 BASES = {1: -13.0, 6: -1000.0, 8: -2000.0}
@@ -140,7 +143,28 @@ def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
     assert best["epoch"] == int(np.argmin(validated))
     for name, value in found.potential.state_dict().items():
         torch.testing.assert_close(value, best["state_dict"][f"potential.{name}"])
-    assert found.config.provenance["data"]["molecules"]["water"] == {"train": 20, "atoms": 3}
+    made = found.config.provenance
+    assert made["data"]["molecules"]["water"] == {"train": 20, "validation": 4, "atoms": 3}
+    assert made["training"] == {
+        "config": [str(trained / "config.yaml")],
+        "steps": 24,
+        "released_step": 8 * (best["epoch"] + 1),
+        "seed": 0,
+        "init": None,
+        "split": {"train": None, "validation": 4, "split_seed": 0},
+    }
+    card = (trained / "run" / "tiny" / CARD).read_text("utf-8")
+    assert card.startswith("# tiny\n")
+    for text in (
+        f"`python -m forcefield.train --config {trained / 'config.yaml'}`, seed 0. ",
+        f"step {made['training']['released_step']} of the 24 that",
+        "water 20 + 4; formaldehyde 20 + 4. A random part validates (split seed 0).",
+        "segno, the backbone alone",
+        *made["files"],
+        "Elements H, C, O; any other is refused.",
+        block("results", NOT_MEASURED),
+    ):
+        assert text in card
     assert (trained / "run" / "config.yaml").exists()
 
 
@@ -191,6 +215,18 @@ def test_a_time_limit_stops_after_a_validation_and_releases(data: Path, tmp_path
     folder = train(settings(data, tmp_path, run={"max_minutes": 0.0, "dtype": "float64"}))
     assert len(rows(tmp_path)) == 1
     assert load_potential(str(folder)).elements == [1, 6, 8]
+
+
+def test_averaged_weights_are_kept_along_the_way(data: Path, trained: Path, tmp_path: Path) -> None:
+    """Those of step 8 are those of the first validation: nothing about the training changes."""
+    folder = train(settings(data, tmp_path, run={"steps": 8, "keep_every": 4}))
+    kept = tmp_path / "run" / KEPT
+    assert sorted(path.name for path in kept.iterdir()) == ["4.safetensors", "8.safetensors"]
+    released, last = load_file(folder / "weights.safetensors"), load_file(kept / "8.safetensors")
+    first = load_file(kept / "4.safetensors")
+    assert all(torch.equal(last[name], value) for name, value in released.items())
+    assert any(not torch.equal(first[name], value) for name, value in released.items())
+    assert not (trained / "run" / KEPT).exists()
 
 
 def test_fine_tuning_starts_from_a_checkpoint(data: Path, trained: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import yaml
 
+from shared.card import NOT_MEASURED, block
+from shared.checkpoint import CARD
 from shared.config import parse_config
 from shared.errors import InputError
 from shared.training import OptimiserConfig, learning_rate_factor, optimisers, schedulers
@@ -149,6 +151,23 @@ def test_the_released_checkpoint(trained: tuple[str, Path]) -> None:
         torch.testing.assert_close(value, best["state_dict"][f"model.{name}"])
     monitored = [float(row[settings(folder, mode).run.monitor]) for row in rows(folder)]
     assert best["epoch"] == int(np.argmin(monitored))
+    run = settings(folder, mode).run
+    training = found.provenance["training"]
+    assert (training["steps"], training["seed"]) == (run.steps, run.seed)
+    assert training["released_step"] == (best["epoch"] + 1) * run.epoch_steps
+    ranges = settings(folder, mode).data
+    assert training["split"] == {"train": list(ranges.train), "validation": list(ranges.validation)}
+    card = (folder / "run" / "tiny" / CARD).read_text("utf-8")
+    for text in (
+        f"A transition kernel for {', '.join(found.molecules)}, mode {mode}: a step of {lags[1]:g}",
+        f"`python -m trajgen.train --config {training['config'][0]}`, seed {run.seed}",
+        f"frames {ranges.train[0]} to {ranges.train[1]} train",
+        "Trained on frames at 500 K (3N degrees of freedom)",
+        f"No frames closer than {lags[0]:g} fs.",
+        *found.provenance["files"],
+        block("results", NOT_MEASURED),
+    ):
+        assert text in card
 
 
 def test_a_killed_training_resumes_to_the_bit(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shared.layers.attention import pair_mask
+from shared.layers.pairs import Pairs, all_pairs
 from shared.layers.radial import ExponentialBasis
 from trajgen.egt import Condition
 
@@ -26,37 +26,27 @@ _QUIET = 0.1
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Pairs):
     """All pairs of B molecules padded to N atoms, pair (i, j) at [b, i, j].
 
+    Unlike those of `all_pairs`, vectors are 0 where a pair is not valid, and so are directions.
+
     Attributes:
-        valid: [B, N, N] bool, pairs of two different atoms.
-        vectors: x_j − x_i [B, N, N, 3], Å; 0 where a pair is not valid.
-        distances: [B, N, N], Å; 1 where a pair is not valid.
         radial: functions of the distance [B, N, N, RADIAL], 0 where a pair is not valid.
         partners: number of other atoms of the molecule [B, 1, 1], at least 1.
     """
 
-    valid: Tensor
-    vectors: Tensor
-    distances: Tensor
     radial: Tensor
     partners: Tensor
 
     @classmethod
     def of(cls, positions: Tensor, mask: Tensor, basis: ExponentialBasis) -> "Geometry":
         """Of positions [B, N, 3], Å, of real atoms [B, N] bool; derivatives are finite."""
-        valid = pair_mask(mask)
-        separations = positions[:, None] - positions[:, :, None]
-        vectors = torch.where(valid[..., None], separations, 0.0)
-        distances = torch.where(valid, vectors.square().sum(-1), 1.0).sqrt()
+        pairs = all_pairs(positions, mask)
+        real = pairs.valid[..., None]
         partners = (mask.sum(1) - 1).clamp(min=1).to(positions.dtype)[:, None, None]
-        return cls(valid, vectors, distances, basis(distances) * valid[..., None], partners)
-
-    @property
-    def directions(self) -> Tensor:
-        """[B, N, N, 3], r̂_ij from i to j; 0 where a pair is not valid."""
-        return self.vectors / self.distances[..., None]
+        radial = basis(pairs.distances) * real
+        return cls(mask, pairs.valid, pairs.vectors * real, pairs.distances, radial, partners)
 
 
 def radial_basis() -> ExponentialBasis:

@@ -8,8 +8,8 @@ from e3nn import o3
 from torch import Tensor
 
 from forcefield.backbones.mace import MACE, MACEConfig
-from forcefield.pairs import all_pairs
 from shared.errors import InputError
+from shared.layers.pairs import all_pairs
 from shared.layers.tensor import building_in
 from tests.forcefield.models import check_crossing_the_cutoff, random_molecules, scalar_case
 from tests.physics import check_finite_gradients, check_padding, check_symmetries

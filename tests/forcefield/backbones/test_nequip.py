@@ -6,9 +6,9 @@ from e3nn import o3
 from torch import Tensor
 
 from forcefield.backbones.nequip import NequIP, NequIPConfig, NequIPLayer
-from forcefield.pairs import all_pairs
 from shared.errors import InputError
 from shared.layers.fields import Harmonics, one_hot
+from shared.layers.pairs import all_pairs
 from shared.layers.radial import BesselBasis
 from shared.layers.tensor import building_in
 from shared.layers.unordered import fold

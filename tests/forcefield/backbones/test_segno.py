@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from forcefield.backbones.segno import SEGNO, SEGNOConfig
-from forcefield.pairs import all_pairs
 from shared.errors import InputError
+from shared.layers.pairs import all_pairs
 from tests.forcefield.backbones.test_visnet import energy_of
 from tests.forcefield.checks import (
     check_float32,

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from forcefield.backbones.visnet import ViSNet, ViSNetConfig, _across, _Geometry
-from forcefield.pairs import all_pairs
 from shared.errors import InputError
 from shared.layers.fields import Harmonics
+from shared.layers.pairs import all_pairs
 from tests.forcefield.checks import (
     Energy,
     check_float32,

@@ -65,7 +65,6 @@ def test_xtb_energies() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.reference("sgdml")
 def test_sgdml_gives_the_energies_of_its_own_trajectory() -> None:
     series = load_md17s("ethanol")
     frames = [0, 12_345, 41_999]

@@ -1,4 +1,4 @@
-"""All ordered pairs of atoms of a batch of molecules: what every model here is a function of.
+"""All ordered pairs of atoms of a batch of molecules, dense.
 
 Molecules are small, so the pairs are a dense [B, N, N] block: shapes are static, which is what
 lets energy, forces and training step be traced and compiled; no neighbour list can be out of date;

@@ -1,0 +1,51 @@
+"""The model card says what config.json says."""
+
+from types import SimpleNamespace
+
+from shared.card import model_card, training_record
+from shared.checkpoint import CheckpointConfig
+from shared.provenance import provenance
+
+
+def config(**training: object) -> CheckpointConfig:
+    run = SimpleNamespace(steps=100, epoch_steps=30, seed=7, init=None)
+    record = training_record(SimpleNamespace(run=run), 2, {"train": 5})
+    return CheckpointConfig(
+        head="forcefield",
+        name="tiny",
+        kind="potential",
+        model={},
+        elements=[1, 8],
+        temperature_K=300.0,
+        temperature_convention="3N-3",
+        provenance={"training": record | training, **provenance([__file__])},
+    )
+
+
+def test_record_of_a_training() -> None:
+    assert config().provenance["training"] == {
+        "config": [],
+        "steps": 100,
+        "released_step": 90,
+        "seed": 7,
+        "init": None,
+        "split": {"train": 5},
+    }
+
+
+def test_card() -> None:
+    made = config(config=["a.yaml"], init="other", released_step=60)
+    card = model_card(made, summary="Small.", use=["one", "two"], data="Data.", limits=["Odd."])
+    (checksum,) = made.provenance["files"].values()
+    for text in (
+        "# tiny\n\nSmall.\n",
+        "```bash\none\ntwo\n```",
+        f"{__file__}` ({checksum})",
+        "`python -m forcefield.train --config a.yaml`, seed 7, from the weights of other. ",
+        "step 60 of the 100 that",
+        "<!-- results:begin -->\nNot measured yet.\n<!-- results:end -->",
+        "- Odd.\n- Elements H, O; any other is refused.\n- Trained on frames at 300 K (3N − 3 ",
+        "- Molecules only: no periodic systems",
+    ):
+        assert text in card
+    assert not card.endswith("\n\n")
