@@ -56,7 +56,14 @@ class CalibrationConfig:
     coupling_ps: float = 1.0
 
 
-def calibrate(folder: Path, series: list[Series], frames: tuple[int, int], settings: Any) -> None:
+def calibrate(
+    folder: Path,
+    series: list[Series],
+    frames: tuple[int, int],
+    settings: Any,
+    *,
+    compile: bool = True,
+) -> None:
     """Measure the frictions of a released checkpoint and store them with its weights.
 
     Args:
@@ -64,6 +71,7 @@ def calibrate(folder: Path, series: list[Series], frames: tuple[int, int], setti
         series: the molecules it was trained on; a class in several of them gets the mean.
         frames: first and one past the last training frame.
         settings: see `CalibrationConfig`.
+        compile: compile the network.
 
     Raises:
         InputError: a model without velocities at the frame, or every replica collapsed.
@@ -73,7 +81,7 @@ def calibrate(folder: Path, series: list[Series], frames: tuple[int, int], setti
         raise InputError(f"calibration: {folder} is of mode {model.kind}; only residual has it")
     found: dict[str, list[float]] = {}
     for s in series:
-        frictions = measure(Generator(model, config), s, frames, settings)
+        frictions = measure(Generator(model, config, compile=compile), s, frames, settings)
         for name, value in frictions.items():
             found.setdefault(name, []).append(value)
     model.set_friction(torch.tensor([np.mean(found.get(name, 0.0)) for name in model.types]))

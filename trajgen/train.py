@@ -251,7 +251,7 @@ def train(settings: Any) -> Path:
         return out / run.name
     folder = release(module, settings, out)
     if settings.calibration.length_ps:
-        calibrate(folder, series, data.train, settings.calibration)
+        calibrate(folder, series, data.train, settings.calibration, compile=run.compile)
     return folder
 
 

@@ -44,7 +44,7 @@ def test_the_leak_of_each_class_is_found_and_undone(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(TransitionModel, "draw", leak)
     folder, series = save_tiny(tmp_path / "tiny"), ethanol()
     before = load_model(str(folder))[1].weights_sha256
-    calibrate(folder, [series], (0, 2000), SETTINGS)
+    calibrate(folder, [series], (0, 2000), SETTINGS, compile=False)
     model, config = load_model(str(folder))
     assert config.weights_sha256 != before
     found = dict(zip(model.types, model.friction.tolist(), strict=True))
@@ -77,4 +77,4 @@ def test_friction_slows_and_keeps_momentum_at_zero(tmp_path: Path) -> None:
 def test_only_the_residual_mode_is_calibrated(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("trajgen.calibration.TransitionModel", type("Other", (ResidualKernel,), {}))
     with pytest.raises(InputError, match="only residual"):
-        calibrate(save_tiny(tmp_path / "tiny"), [ethanol()], (0, 2000), SETTINGS)
+        calibrate(save_tiny(tmp_path / "tiny"), [ethanol()], (0, 2000), SETTINGS, compile=False)
