@@ -2,7 +2,8 @@
 
 Measures every part of the config for every model on every system. Each measurement is stored in the
 results file as soon as it is made; an interrupted evaluation, started again, goes on where it
-stopped. Exit codes: 0 all that could be measured was, 2 bad input (one line), 1 anything else.
+stopped. At the end an HTML report of the results file is written beside it. Exit codes: 0 all that
+could be measured was, 2 bad input (one line), 1 anything else.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--quick", action="store_true")
     own.add_argument("--fresh", action="store_true")
+    own.add_argument("--no-report", action="store_true")
     arguments = list(sys.argv[1:] if argv is None else argv)
     switches, rest = own.parse_known_args(arguments)
     try:
@@ -53,6 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             "--fresh", action="store_true", help="measure again what the results file has"
         )
+        parser.add_argument(
+            "--no-report", action="store_true", help="leave the HTML report beside the results out"
+        )
         if not rest:
             parser.print_help()
             return 0
@@ -64,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             settings,
             quick=switches.quick,
             fresh=switches.fresh,
+            with_report=not switches.no_report,
             command=command,
         )
     except InputError as error:
@@ -81,6 +87,7 @@ def evaluate(
     *,
     quick: bool = False,
     fresh: bool = False,
+    with_report: bool = True,
     command: str = "",
 ) -> "Results":
     """Measure all that is asked for and not there yet.
@@ -90,10 +97,12 @@ def evaluate(
         settings: part -> its settings.
         quick: the subset of about a minute: the first system of each part, few starts, short runs.
         fresh: measure again.
+        with_report: write the HTML report: the results file's name, with the suffix .html.
         command: kept with the results.
 
     Raises:
-        InputError: something that cannot be measured as asked; nothing was written.
+        InputError: something that cannot be measured as asked, nothing was written; or an artefact
+            that the report cannot read.
     """
     import torch
 
@@ -134,6 +143,10 @@ def evaluate(
     from shared.evaluation.tables import summary
 
     print(summary(results.rows(done), path))
+    if with_report:
+        from shared.report import write_report
+
+        print(f"report: {write_report(path, path.with_suffix('.html'))}")
     return results
 
 
