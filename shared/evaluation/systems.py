@@ -6,7 +6,7 @@ Each knows its `System`, which is all that a model is told about it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -123,17 +123,23 @@ class Past:
         positions: [S, B, N, 3], Å, ``system.interval_fs`` apart, the last is the start.
         forces: [S, N, 3], eV/Å, at the start, where the data has them.
         frames: [S], number of the start frame in the reference.
+        earlier: [S, N, 3], Å, one more frame before the start, where those of ``positions`` do not
+            reach so far; and how many intervals before, ``earlier_steps`` [S].
     """
 
     system: System
     positions: Float
     forces: Float | None
     frames: Int
+    earlier: Float | None = None
+    earlier_steps: Int | None = None
 
     def select(self, starts: Int) -> "Past":
         """Some of the starts."""
-        forces = None if self.forces is None else self.forces[starts]
-        return Past(self.system, self.positions[starts], forces, self.frames[starts])
+        arrays = ("positions", "forces", "frames", "earlier", "earlier_steps")
+        found = {name: getattr(self, name) for name in arrays}
+        chosen = {name: None if a is None else a[starts] for name, a in found.items()}
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +195,15 @@ class SparseFrames:
         """Pairs of neighbours: rows − 1 and rows must be consecutive frames."""
         frames = np.stack([self.data.positions[rows - 1], self.data.positions[rows]], axis=1)
         return Past(self.system, frames, self.data.md17_forces[rows], self.data.frames[rows])
+
+    def past_of_three(self, rows: Int) -> Past:
+        """Pairs of neighbours with the frame before them, wherever it is: rows ≥ 2."""
+        earlier = self.data.positions[rows - 2]
+        return replace(self.past(rows), earlier=earlier, earlier_steps=self.steps_before(rows))
+
+    def steps_before(self, rows: Int) -> Int:
+        """[S], intervals from the frame before each pair to the pair's second frame."""
+        return np.asarray(self.data.frames[rows] - self.data.frames[np.maximum(rows - 2, 0)])
 
     def truth(self, rows: Int, after: int) -> Float:
         """Frames so many after the start rows [S, N, 3], NaN where there is none."""
