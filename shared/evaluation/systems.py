@@ -25,7 +25,7 @@ from shared.data.md17 import (
 )
 from shared.data.rmd17 import RMD17Frames, load_rmd17
 from shared.data.splits import SHORT_TO_LONG, FrameRange
-from shared.data.three_bpa import TEMPERATURES_K, load_3bpa
+from shared.data.three_bpa import SLICES, TEMPERATURES_K, load_3bpa
 from shared.errors import InputError
 from shared.metrics.stability import ReferenceBonds, bond_deviation, reference_bonds
 from shared.units import masses
@@ -57,7 +57,7 @@ HISTORY = 24  # frames before a start that a model is told of, where they are th
 SETS: dict[str, tuple[str, ...]] = {
     "md17": MOLECULES,
     "isomers": ("unseen",),
-    "3bpa": tuple(f"{kelvin}K" for kelvin in TEMPERATURES_K),
+    "3bpa": (*(f"{kelvin}K" for kelvin in TEMPERATURES_K), *SLICES),
 }
 """The data sets, and the systems that each has."""
 
@@ -305,18 +305,24 @@ def isomers_under_test(source: str) -> tuple[list[Series], list[int]]:
 
 
 @lru_cache(maxsize=4)
-def three_bpa(temperature: str) -> Labelled:
-    """3BPA: training frames at 300 K, test frames at 300, 600 or 1200 K."""
-    train, test = load_3bpa("train_300K"), load_3bpa(f"test_{temperature}")
+def three_bpa(name: str) -> Labelled:
+    """3BPA: training frames at 300 K; test frames at 300, 600 or 1200 K, or a slice of dihedrals.
+
+    Slices have no temperature of their own; what starts from them is at 300 K.
+
+    Raises:
+        InputError: a file is not here.
+    """
+    train, test = load_3bpa("train_300K"), load_3bpa(f"test_{name}")
     official = test.path.stem.startswith("test")
     kind = "" if official else f" ({test.path.stem}, part of train_mixedT)"
     system = _system(
-        temperature,
-        f"3BPA {temperature}{kind}",
+        name,
+        f"3BPA {name}{kind}",
         train.numbers,
         train.positions,
         interval_fs=0.5,
-        temperature_K=float(temperature.removesuffix("K")),
+        temperature_K=300.0 if name in SLICES else float(name.removesuffix("K")),
         thermostat="none",
         files=(train.path, test.path),
     )
