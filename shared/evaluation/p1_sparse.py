@@ -150,7 +150,8 @@ def _rows(
         }
         for key, value in found.items():
             curves.setdefault(key, []).append(np.nan if value is None else float(value))
-    arrays = {key: np.array(values) for key, values in curves.items()}
-    folder, model = context.folder, candidate.name
-    save_artefact(folder, "sparse", system.name, model, variant, system.data, **arrays)
+    if curves:
+        arrays = {key: np.array(values) for key, values in curves.items()}
+        names = (system.name, candidate.name, variant, system.data)
+        save_artefact(context.folder, "sparse", *names, **arrays)
     return rows
