@@ -25,6 +25,7 @@ from shared.errors import InputError
 if TYPE_CHECKING:
     from shared.evaluation.candidates import Candidate
     from shared.evaluation.config import Evaluation
+    from shared.evaluation.references import References
     from shared.evaluation.results import Results
 
 __all__ = ["evaluate", "main"]
@@ -107,6 +108,7 @@ def evaluate(
     import torch
 
     from shared.evaluation.config import checked_parts
+    from shared.evaluation.references import References
     from shared.evaluation.results import Results
     from shared.provenance import provenance
 
@@ -119,7 +121,8 @@ def evaluate(
         settings = {name: section.quick() for name, section in settings.items()}
         plan = [(part, systems[:1], models) for part, systems, models in plan]
         folder, path = folder / "quick", folder / "quick.json"
-    results = Results(path, evaluation.name, folder, provenance(_files(plan)))
+    references = References(evaluation.trajectories, evaluation.engine)
+    results = Results(path, evaluation.name, folder, provenance(_files(plan, references)))
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
@@ -135,6 +138,7 @@ def evaluate(
                 settings[part],
                 folder,
                 evaluation.seed,
+                references,
                 fresh=fresh,
                 command=command,
                 report=partial(_say, report, number, job),
@@ -161,6 +165,7 @@ def _measured(
     settings: Any,
     folder: Path,
     seed: int,
+    references: "References",
     *,
     fresh: bool,
     command: str,
@@ -174,13 +179,15 @@ def _measured(
 
     part, name, _ = job.split("/", 2)
     plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
-    identity = json.dumps([job, plain, seed, candidate.identity], sort_keys=True)
+    identity = json.dumps(
+        [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
+    )
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     if not fresh and results.known(job, fingerprint):
         return
     began, skipped = time.monotonic(), None
     try:
-        context = Context(folder, seed, report)
+        context = Context(folder, seed, report, references)
         rows = PARTS[part].measure(candidate, name, settings, context)
     except (Skip, InputError) as reason:
         rows, skipped = [], str(reason)
@@ -202,11 +209,12 @@ def _measured(
     )
 
 
-def _files(plan: list[tuple[str, list[str], list[str]]]) -> list[Path]:
+def _files(plan: list[tuple[str, list[str], list[str]]], references: "References") -> list[Path]:
     """Data files of the systems, for their checksums; what is not here is not listed."""
     from shared.evaluation.systems import data_files
 
-    return sorted({path for part, names, _ in plan for path in data_files(part, names)})
+    found = {path for part, names, _ in plan for path in data_files(part, names)}
+    return sorted(found.union(*map(references.files, references.paths)))
 
 
 def _machine() -> str:

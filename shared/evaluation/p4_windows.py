@@ -58,7 +58,7 @@ class Windows:
 
 def measure(candidate: Candidate, name: str, settings: Windows, context: Context) -> list[Row]:
     """Rows of one candidate on one molecule."""
-    series = load_series(name)
+    series = load_series(name, context)
     system = series.system
     starts = some_starts(series.test, settings.starts)
     stride = stride_of(candidate, system, settings.interval_fs)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.data.splits import SHORT_TO_LONG
 from shared.errors import InputError
 from shared.evaluation.artefacts import save_artefact
-from shared.evaluation.candidates import Candidate
+from shared.evaluation.candidates import Candidate, KnowsEnergies, open_candidate
 from shared.evaluation.long_run import GROUPS, LongRun
 from shared.evaluation.oracles import STATIC
 from shared.evaluation.p1_accuracy import row_of
@@ -29,14 +28,13 @@ from shared.evaluation.systems import Series
 from shared.evaluation.trivial import TRIVIAL
 from shared.kinetics import backward_velocity
 from shared.metrics import distributions as d
-from shared.metrics.energetics import group_temperatures, sgdml_energies, sgdml_model
+from shared.metrics.energetics import group_temperatures
 from shared.units import FS_PER_PS
 
 __all__ = ["DISTANCES", "PAIR", "SPECTRUM", "Distributions", "measure", "torsion_agreement"]
 
 Float = npt.NDArray[np.float64]
 
-REFERENCE = slice(0, SHORT_TO_LONG.test.stop)  # frames that distributions are held against
 PAIR, SPECTRUM = "h(r)", "VDOS"
 DISTANCES: dict[str, Callable[[Float, Float], Float]] = {
     "bond": d.jensen_shannon,
@@ -81,7 +79,7 @@ def measure(
     """Rows of one candidate on one molecule."""
     if candidate.name in TRIVIAL or candidate.name == "oracle":
         raise Skip(f"{candidate.name} makes no simulations of its own")
-    series = load_series(name)
+    series = load_series(name, context)
     system = series.system
     if candidate.name == STATIC:
         stride = system.frames_in(settings.interval_fs, "distributions.interval_fs")
@@ -97,7 +95,11 @@ def measure(
     length = min(round(settings.window_ps * FS_PER_PS / run.interval_fs), judged)
     reference = _Reference(series, length, stride)
     row = row_of("distributions", "P6", system, candidate, variant)
-    rows = _distance_rows(row, run, reference)
+    lasted = np.isinf(run.outcome()[0]).astype(float)
+    length_ps = float(run.times_ps[-1])
+    where = {"horizon": f"{length_ps:g} ps", "horizon_fs": length_ps * FS_PER_PS}
+    rows = [row(bootstrap(lasted), metric="stable share", **where)]
+    rows += _distance_rows(row, run, reference)
     rows += _torsion_rows(row, run, reference)
     rows += _temperature_rows(row, run, series)
     rows += _energy_rows(row, run, series, settings)
@@ -112,7 +114,7 @@ class _Reference:
         system = series.system
         self.system, self.length, self.stride = system, length, stride
         self.interval_fs = stride * system.interval_fs
-        self.frames = series.positions[REFERENCE]
+        self.frames = series.positions[: series.test.stop]
         self.bins = d.GeometryBins.of_reference(system.numbers, system.bonds.pairs, self.frames)
         self.blocks = self.signatures(d.cut_windows(self.frames, length, stride))
 
@@ -245,7 +247,7 @@ def _temperature_rows(row: Callable[..., Row], run: LongRun, series: Series) -> 
     model without forces learns them; an engine's own are not, so its H read up to 3 % low.
     """
     system = series.system
-    x = series.positions[REFERENCE].astype(np.float64)
+    x = series.positions[: series.test.stop].astype(np.float64)
     velocities = backward_velocity(x[2:], x[1:-1], x[:-2], system.interval_fs)
     expected = group_temperatures(velocities, system.numbers)
     kept = run.whole[-1]
@@ -272,11 +274,10 @@ def _energy_rows(
     kept = run.whole[-1]
     if not kept.any():
         return []
-    reference = series.energies(REFERENCE)
     frames = run.frames[times][:, kept].astype(np.float64)
     try:
-        model = sgdml_model(series.system.name)
-        energies = sgdml_energies(model, series.system.numbers, frames)
+        energies = _potential_energies(series, frames)
+        reference = _reference_energies(series, settings.energy_frames)
     except InputError:
         return []
     standardised = (energies - reference.mean()) / reference.std()
@@ -285,6 +286,25 @@ def _energy_rows(
         row(bootstrap(standardised.mean(axis=0)), metric="shift of potential energy / std"),
         row(spread, metric="spread of potential energy / reference"),
     ]
+
+
+def _potential_energies(series: Series, positions: Float) -> Float:
+    """Of frames [..., N, 3] under the engine of the reference [...], eV."""
+    system = series.system
+    engine = None if system.engine is None else open_candidate(system.engine)
+    if not isinstance(engine, KnowsEnergies):
+        raise InputError(f"no engine of {system.data} can be run here")
+    flat = positions.reshape(-1, *positions.shape[-2:])
+    return engine.energies_and_forces(system, flat)[0].reshape(positions.shape[:-2])
+
+
+def _reference_energies(series: Series, count: int) -> Float:
+    """Potential energies of the reference: all that are stored, else so many computed; eV."""
+    try:
+        return series.energies(slice(0, series.test.stop))
+    except InputError:
+        rows = np.linspace(0, series.test.stop - 1, count).round().astype(np.int64)
+        return _potential_energies(series, series.positions[rows].astype(np.float64))
 
 
 def _save(

@@ -50,7 +50,6 @@ __all__ = [
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Thermostat = Literal["nose-hoover", "bussi", "none"]
-Engine = Literal["sgdml", "xtb"]
 
 HISTORY = 24  # frames before a start that a model is told of, where they are there
 
@@ -78,7 +77,7 @@ class System:
         interval_fs: time between consecutive frames of the reference, the engine's own step.
         temperature_K: of the reference.
         thermostat: what moved the reference beside the forces. Nosé-Hoover is MD17's.
-        engine: what computed the forces, where it can be run here.
+        engine: the model that computed the forces, where it can be run here.
         files: that it was read from.
     """
 
@@ -91,7 +90,7 @@ class System:
     interval_fs: float
     temperature_K: float
     thermostat: Thermostat
-    engine: Engine | None = None
+    engine: str | None = None
     files: tuple[Path, ...] = ()
 
     @cached_property
