@@ -8,6 +8,7 @@ data has a frame at the gap.
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +152,7 @@ def _rows(
         for key, value in found.items():
             curves.setdefault(key, []).append(np.nan if value is None else float(value))
     if curves:
-        arrays = {key: np.array(values) for key, values in curves.items()}
+        arrays: dict[str, Any] = {key: np.array(values) for key, values in curves.items()}
         names = (system.name, candidate.name, variant, system.data)
         save_artefact(context.folder, "sparse", *names, **arrays)
     return rows

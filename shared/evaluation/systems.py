@@ -137,7 +137,7 @@ class Past:
         """Some of the starts."""
         arrays = ("positions", "forces", "frames", "earlier", "earlier_steps")
         found = {name: getattr(self, name) for name in arrays}
-        chosen = {name: None if a is None else a[starts] for name, a in found.items()}
+        chosen: dict[str, Any] = {n: None if a is None else a[starts] for n, a in found.items()}
         return replace(self, **chosen)
 
 
