@@ -259,7 +259,7 @@ def torsion_agreement(
 def cost_counts(values: Mapping[str, float | None], step_fs: float) -> bool:
     """The condition of P7 on whose speed is compared, else independent samples would win.
 
-    Frames at most 10 fs apart; Jensen-Shannon divergences at most 1.5 times the static oracle's, the
+    Frames at most 10 fs apart; Jensen-Shannon divergences at most 1.5 of the static oracle's, the
     spectrum's distance at most twice; and every torsion time agrees (where there are torsions).
 
     Args:
