@@ -13,6 +13,7 @@ from torch import Tensor
 
 from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
 from forcefield.propagator import Ensemble, ForceFieldPropagator, ForceProvider, forces_of
+from forcefield.shooting import friction_through
 from shared.evaluation.candidates import Variant, repeated
 from shared.evaluation.systems import Past, System
 from shared.friction import friction_from_frames, friction_spread
@@ -31,7 +32,8 @@ class Dynamics:
     """A force field with the integrator of each variant.
 
     A start takes the velocity of a pair of frames and the forces at the second: those of the data
-    where it has them, else the force field's own. `fitted` needs a third frame.
+    where it has them, else the force field's own. `fitted` needs a third frame, right before them
+    or some steps earlier.
 
     Args:
         name: as in configs.
@@ -46,6 +48,7 @@ class Dynamics:
         timestep_fs: float | None = None,
         weights: dict[str, str] | None = None,
     ) -> None:
+        self.fits_friction = True
         self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
         self.weights = weights or {}
         self.identity = " ".join([name, *self.weights.values()])
@@ -79,7 +82,19 @@ class Dynamics:
         if forces is None:
             forces = self._evaluate(propagator, state)
         friction = None
-        if variant == "fitted":
+        if variant == "fitted" and past.earlier is not None:
+            assert past.earlier_steps is not None
+            friction = friction_through(
+                propagator,
+                lambda xi: propagator.from_pair(
+                    replace(state, thermostat=xi[:, None]), x[:, -2], interval, forces
+                ),
+                past.earlier,
+                past.earlier_steps,
+                interval,
+                system.masses,
+            )[:, None]
+        elif variant == "fitted":
             middle = self._evaluate(propagator, replace(state, positions=x[:, -2]))
             friction = friction_from_frames(
                 x[:, -3:], middle, forces, interval, system.masses, system.temperature_K

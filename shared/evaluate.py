@@ -2,7 +2,8 @@
 
 Measures every part of the config for every model on every system. Each measurement is stored in the
 results file as soon as it is made; an interrupted evaluation, started again, goes on where it
-stopped. Exit codes: 0 all that could be measured was, 2 bad input (one line), 1 anything else.
+stopped. At the end an HTML report of the results file is written beside it. Exit codes: 0 all that
+could be measured was, 2 bad input (one line), 1 anything else.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from shared.errors import InputError
 if TYPE_CHECKING:
     from shared.evaluation.candidates import Candidate
     from shared.evaluation.config import Evaluation
+    from shared.evaluation.references import References
     from shared.evaluation.results import Results
 
 __all__ = ["evaluate", "main"]
@@ -36,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--quick", action="store_true")
     own.add_argument("--fresh", action="store_true")
+    own.add_argument("--no-report", action="store_true")
     arguments = list(sys.argv[1:] if argv is None else argv)
     switches, rest = own.parse_known_args(arguments)
     try:
@@ -53,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             "--fresh", action="store_true", help="measure again what the results file has"
         )
+        parser.add_argument(
+            "--no-report", action="store_true", help="leave the HTML report beside the results out"
+        )
         if not rest:
             parser.print_help()
             return 0
@@ -64,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             settings,
             quick=switches.quick,
             fresh=switches.fresh,
+            with_report=not switches.no_report,
             command=command,
         )
     except InputError as error:
@@ -81,6 +88,7 @@ def evaluate(
     *,
     quick: bool = False,
     fresh: bool = False,
+    with_report: bool = True,
     command: str = "",
 ) -> "Results":
     """Measure all that is asked for and not there yet.
@@ -90,14 +98,17 @@ def evaluate(
         settings: part -> its settings.
         quick: the subset of about a minute: the first system of each part, few starts, short runs.
         fresh: measure again.
+        with_report: write the HTML report: the results file's name, with the suffix .html.
         command: kept with the results.
 
     Raises:
-        InputError: something that cannot be measured as asked; nothing was written.
+        InputError: something that cannot be measured as asked, nothing was written; or an artefact
+            that the report cannot read.
     """
     import torch
 
     from shared.evaluation.config import checked_parts
+    from shared.evaluation.references import References
     from shared.evaluation.results import Results
     from shared.provenance import provenance
 
@@ -110,7 +121,8 @@ def evaluate(
         settings = {name: section.quick() for name, section in settings.items()}
         plan = [(part, systems[:1], models) for part, systems, models in plan]
         folder, path = folder / "quick", folder / "quick.json"
-    results = Results(path, evaluation.name, folder, provenance(_files(plan)))
+    references = References(evaluation.trajectories, evaluation.engine)
+    results = Results(path, evaluation.name, folder, provenance(_files(plan, references)))
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
@@ -126,6 +138,7 @@ def evaluate(
                 settings[part],
                 folder,
                 evaluation.seed,
+                references,
                 fresh=fresh,
                 command=command,
                 report=partial(_say, report, number, job),
@@ -134,6 +147,10 @@ def evaluate(
     from shared.evaluation.tables import summary
 
     print(summary(results.rows(done), path))
+    if with_report:
+        from shared.report import write_report
+
+        print(f"report: {write_report(path, path.with_suffix('.html'))}")
     return results
 
 
@@ -148,6 +165,7 @@ def _measured(
     settings: Any,
     folder: Path,
     seed: int,
+    references: "References",
     *,
     fresh: bool,
     command: str,
@@ -161,13 +179,15 @@ def _measured(
 
     part, name, _ = job.split("/", 2)
     plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
-    identity = json.dumps([job, plain, seed, candidate.identity], sort_keys=True)
+    identity = json.dumps(
+        [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
+    )
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     if not fresh and results.known(job, fingerprint):
         return
     began, skipped = time.monotonic(), None
     try:
-        context = Context(folder, seed, report)
+        context = Context(folder, seed, report, references)
         rows = PARTS[part].measure(candidate, name, settings, context)
     except (Skip, InputError) as reason:
         rows, skipped = [], str(reason)
@@ -189,11 +209,12 @@ def _measured(
     )
 
 
-def _files(plan: list[tuple[str, list[str], list[str]]]) -> list[Path]:
+def _files(plan: list[tuple[str, list[str], list[str]]], references: "References") -> list[Path]:
     """Data files of the systems, for their checksums; what is not here is not listed."""
     from shared.evaluation.systems import data_files
 
-    return sorted({path for part, names, _ in plan for path in data_files(part, names)})
+    found = {path for part, names, _ in plan for path in data_files(part, names)}
+    return sorted(found.union(*map(references.files, references.paths)))
 
 
 def _machine() -> str:

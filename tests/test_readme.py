@@ -42,6 +42,7 @@ OWN_COMMANDS = {
     "forcefield.simulate": "-m forcefield.simulate",
     "shared.data.download": "-m shared.data.download",
     "shared.data.xtb": "-m shared.data.xtb",
+    "shared.evaluate": "-m shared.evaluate",
     "benchmarks/generator.py": "benchmarks/generator.py",
     "benchmarks/forcefield.py": "benchmarks/forcefield.py",
 }

@@ -13,6 +13,7 @@ from shared.data.extxyz import LabelledFrames, read_isolated_atoms, read_labelle
 from shared.data.locate import find_file
 
 __all__ = [
+    "SLICES",
     "TEMPERATURES_K",
     "find_3bpa",
     "isolated_atoms",
@@ -23,7 +24,7 @@ __all__ = [
 TEMPERATURES_K = (300, 600, 1200)
 
 _SITE = "https://github.com/davkovacs/BOTNet-datasets/tree/main/dataset_3BPA"
-_SLICES = ("dih_beta120", "dih_beta150", "dih_beta180")
+SLICES = ("dih_beta120", "dih_beta150", "dih_beta180")
 
 
 def find_3bpa(part: str) -> Path:
@@ -59,7 +60,7 @@ def load_dihedral_slices() -> dict[str, LabelledFrames]:
     Raises:
         InputError: they are not in the data folder.
     """
-    return {name: load_3bpa(f"test_{name}") for name in _SLICES}
+    return {name: load_3bpa(f"test_{name}") for name in SLICES}
 
 
 def isolated_atoms() -> dict[int, float]:

@@ -24,7 +24,8 @@ Float = npt.NDArray[np.float64]
 Variant = Literal["", "fitted", "unknown", "nve", "nvt"]
 """What a start is told and how it is moved on: `fitted`, with the thermostat of the reference and
 its friction (or the acceleration that shows it) from the frames before; `unknown`, with that
-thermostat and no friction; `nve`, no thermostat; `nvt`, Bussi's; "" where there is no choice."""
+thermostat and no friction; `nve`, no thermostat; `nvt`, Bussi's; "" where there is no choice. A
+candidate whose `fits_friction` is true can fit the friction to `Past.earlier`."""
 
 GROUP = "trajgen.propagators"
 

@@ -6,6 +6,7 @@ that names `models` or `systems` is made for those alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from shared.errors import InputError
@@ -48,7 +49,7 @@ class Part:
 
 
 PARTS = {
-    "s2l": Part("P1", p1_s2l.S2L, p1_s2l.measure, ("md17",)),
+    "s2l": Part("P1", p1_s2l.S2L, p1_s2l.measure, ("md17", "3bpa")),
     "o2o": Part("P1", p1_o2o.O2O, p1_o2o.measure, ("isomers",)),
     "consecutive": Part("P1", p1_consecutive.Consecutive, p1_consecutive.measure, ("md17",)),
     "sparse": Part("P1", p1_sparse.Sparse, p1_sparse.measure, ("md17",)),
@@ -60,7 +61,7 @@ PARTS = {
     "windows": Part("P4", p4_windows.Windows, p4_windows.measure, ("md17",)),
     "long": Part("P5", p5_long.Long, p5_long.measure, ("md17",)),
     "distributions": Part(
-        "P6", p6_distributions.Distributions, p6_distributions.measure, ("md17",)
+        "P6", p6_distributions.Distributions, p6_distributions.measure, ("md17", "3bpa")
     ),
     "cost": Part("P7", p7_cost.Cost, p7_cost.measure, ("md17",)),
 }
@@ -77,6 +78,9 @@ class Evaluation:
         models: trivial predictors, oracles, `trajgen:NAME`, `forcefield:NAME`.
         parts: those to measure; empty: all that the data set has.
         seed: of all that is random.
+        trajectories: system -> a held-back trajectory (.h5, .extxyz, or a folder of
+            shared.data.xtb): the reference of s2l and distributions for 3bpa.
+        engine: the model that made them: xtb, forcefield:NAME.
         results: the results file; null: docs/results/<name>.json.
         artefacts: folder of curves and trajectories; null: runs/evaluate/<name>.
     """
@@ -87,6 +91,8 @@ class Evaluation:
     models: list[str] = field(default_factory=lambda: ["persistence", "inertia", "mean"])
     parts: list[str] = field(default_factory=list)
     seed: int = 0
+    trajectories: dict[str, str] = field(default_factory=dict)
+    engine: str | None = None
     results: str | None = None
     artefacts: str | None = None
 
@@ -104,6 +110,8 @@ def checked_parts(
             or an interval that no frame of the reference lies at.
     """
     systems = check_systems(evaluation.data, evaluation.systems)
+    if evaluation.trajectories:
+        _check_trajectories(evaluation)
     own = [part for part, entry in PARTS.items() if evaluation.data in entry.sets]
     if unknown := [part for part in evaluation.parts if part not in own]:
         raise InputError(
@@ -122,6 +130,19 @@ def checked_parts(
         _check_interval(part, evaluation.data, chosen)
     wanted = dict.fromkeys(model for _, _, models in plan for model in models)
     return systems, plan, {model: open_candidate(model) for model in wanted}
+
+
+def _check_trajectories(evaluation: Evaluation) -> None:
+    """They are of 3BPA's systems, there, and by an engine that is there."""
+    if evaluation.data != "3bpa":
+        raise InputError("evaluation.trajectories: only data 3bpa takes its reference from files")
+    check_systems(evaluation.data, list(evaluation.trajectories))
+    if evaluation.engine is None:
+        raise InputError("evaluation.engine: say which model made the trajectories")
+    open_candidate(evaluation.engine)
+    for path in evaluation.trajectories.values():
+        if not Path(path).exists():
+            raise InputError(f"evaluation.trajectories: {path}: no such file or folder")
 
 
 _REFERENCE_FS = {"md17": 0.5, "isomers": 1.0, "3bpa": 0.5}

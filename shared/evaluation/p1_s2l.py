@@ -1,6 +1,7 @@
 """P1, short to long: trained on the first 20 000 frames of a surrogate, judged on 30 000-40 000.
 
-Twenty evenly spaced starts, those of the oracle files; at 10 000 frames those that reach.
+Twenty evenly spaced starts, those of the oracle files; at 10 000 frames those that reach. 3BPA is
+judged on held-back trajectories of a labelled engine (shared.evaluation.references).
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from shared.evaluation.oracles import Oracle
 from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, RolledErrors, Skip, roll_errors
-from shared.evaluation.systems import Series, surrogate
+from shared.evaluation.systems import SETS, Series, surrogate
 from shared.evaluation.trivial import TRIVIAL
 
 __all__ = ["S2L", "measure"]
 
+_NOTES = {"nose-hoover": "surrogate: not comparable with figures published on MD17"}
 ORACLE_STARTS, ORACLE_FRAMES = 20, 2000  # of the oracle files
 
 
@@ -50,11 +52,13 @@ class S2L:
         return S2L(self.models, self.systems, [10, 100], 3, self.interval_fs, 4, 100)
 
 
-def load_series(molecule: str) -> Series:
-    """The surrogate, or why there is none."""
-    if molecule not in SURROGATE_MOLECULES:
-        raise Skip(f"{molecule} has no surrogate")
-    return surrogate(molecule)
+def load_series(name: str, context: Context) -> Series:
+    """The surrogate of a molecule or the trajectory of a 3BPA system, or why there is none."""
+    if name in SETS["3bpa"]:
+        return context.references.series(name)
+    if name not in SURROGATE_MOLECULES:
+        raise Skip(f"{name} has no surrogate")
+    return surrogate(name)
 
 
 def some_starts(test: FrameRange, count: int) -> npt.NDArray[np.int64]:
@@ -65,7 +69,7 @@ def some_starts(test: FrameRange, count: int) -> npt.NDArray[np.int64]:
 
 def measure(candidate: Candidate, name: str, settings: S2L, context: Context) -> list[Row]:
     """Rows of one candidate on one molecule."""
-    series = load_series(name)
+    series = load_series(name, context)
     rows = some_starts(series.test, settings.starts)
     past = series.past(rows)
     room = len(series) - 1 - rows
@@ -92,7 +96,7 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
         context,
         oracle=oracle,
         with_sum=True,
-        note="surrogate: not comparable with figures published on MD17",
+        note=_NOTES.get(series.system.thermostat, ""),
     )
     if candidate.name in (*TRIVIAL, "oracle"):
         return found

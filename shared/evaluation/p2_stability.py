@@ -119,7 +119,7 @@ def measure(candidate: Candidate, name: str, settings: Stability, context: Conte
     if candidate.name in TRIVIAL or candidate.name.endswith("oracle"):
         raise Skip(f"{candidate.name} makes no simulations of its own")
     rows: list[Row] = []
-    for on in _subjects(name):
+    for on in _subjects(name, context):
         system = on.system
         variants = candidate.variants(system)
         # With a thermostat the friction of the start is soon forgotten: one variant is enough.
@@ -139,13 +139,13 @@ def measure(candidate: Candidate, name: str, settings: Stability, context: Conte
     return rows
 
 
-def _subjects(name: str) -> list[Series] | list[Labelled]:
+def _subjects(name: str, context: Context) -> list[Series] | list[Labelled]:
     """What a system of any data set stands for."""
     if name in SETS["3bpa"]:
         return [three_bpa(name)]
     if name in SETS["isomers"]:
         return isomers_under_test("xtb")[0]
-    return [load_series(name)]
+    return [load_series(name, context)]
 
 
 def _rows(candidate: Candidate, system: System, variant: str, run: LongRun) -> list[Row]:

@@ -64,7 +64,7 @@ def measure(candidate: Candidate, name: str, settings: Long, context: Context) -
     """Rows of one candidate on one molecule."""
     if isinstance(candidate, Oracle):
         raise Skip("the oracle files end before 3 000 frames; name the engine for this")
-    series = load_series(name)
+    series = load_series(name, context)
     system = series.system
     if not candidate.variants(system):
         raise Skip(f"{candidate.name} has no trajectories on {system.data}")

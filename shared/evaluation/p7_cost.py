@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shared.data.splits import SHORT_TO_LONG, evenly_spaced_starts
@@ -74,7 +75,7 @@ def measure(candidate: Candidate, name: str, settings: Cost, context: Context) -
     """Rows of one candidate on one molecule."""
     if candidate.name in TRIVIAL or candidate.name.endswith("oracle"):
         raise Skip(f"the cost of {candidate.name} means nothing")
-    system = load_series(name).system
+    system = load_series(name, context).system
     variant = candidate.variants(system)[0]
     row = row_of("cost", "P7", system, candidate, variant)
     rows: list[Row] = []
@@ -106,7 +107,7 @@ def _measured(
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
-    candidate, series = open_candidate(model), load_series(name)
+    candidate, series = open_candidate(model), load_series(name, Context(Path()))
     system = series.system
     rows = evenly_spaced_starts(SHORT_TO_LONG.test, replicas, 0)
     start = candidate.start(series.past(rows), variant, 1, seed)

@@ -5,13 +5,14 @@ is three numbers per replica, one for each alignment, so memory does not grow wi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.evaluation.candidates import Candidate, Variant
+from shared.evaluation.references import References
 from shared.evaluation.statistics import PooledErrors
 from shared.evaluation.systems import Past, System
 from shared.metrics.armse import Alignment, squared_errors
@@ -39,11 +40,13 @@ class Context:
         folder: of the artefacts.
         seed: of all that is random.
         report: called now and then with a line on how far a measurement is.
+        references: trajectories of systems whose data have none.
     """
 
     folder: Path
     seed: int = 0
     report: Callable[[str], None] = lambda line: None
+    references: References = field(default_factory=References)
 
 
 @dataclass(frozen=True, eq=False)

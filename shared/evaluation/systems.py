@@ -6,7 +6,7 @@ Each knows its `System`, which is all that a model is told about it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from shared.data.md17 import (
 )
 from shared.data.rmd17 import RMD17Frames, load_rmd17
 from shared.data.splits import SHORT_TO_LONG, FrameRange
-from shared.data.three_bpa import TEMPERATURES_K, load_3bpa
+from shared.data.three_bpa import SLICES, TEMPERATURES_K, load_3bpa
 from shared.errors import InputError
 from shared.metrics.stability import ReferenceBonds, bond_deviation, reference_bonds
 from shared.units import masses
@@ -50,14 +50,13 @@ __all__ = [
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Thermostat = Literal["nose-hoover", "bussi", "none"]
-Engine = Literal["sgdml", "xtb"]
 
 HISTORY = 24  # frames before a start that a model is told of, where they are there
 
 SETS: dict[str, tuple[str, ...]] = {
     "md17": MOLECULES,
     "isomers": ("unseen",),
-    "3bpa": tuple(f"{kelvin}K" for kelvin in TEMPERATURES_K),
+    "3bpa": (*(f"{kelvin}K" for kelvin in TEMPERATURES_K), *SLICES),
 }
 """The data sets, and the systems that each has."""
 
@@ -78,7 +77,7 @@ class System:
         interval_fs: time between consecutive frames of the reference, the engine's own step.
         temperature_K: of the reference.
         thermostat: what moved the reference beside the forces. Nosé-Hoover is MD17's.
-        engine: what computed the forces, where it can be run here.
+        engine: the model that computed the forces, where it can be run here.
         files: that it was read from.
     """
 
@@ -91,7 +90,7 @@ class System:
     interval_fs: float
     temperature_K: float
     thermostat: Thermostat
-    engine: Engine | None = None
+    engine: str | None = None
     files: tuple[Path, ...] = ()
 
     @cached_property
@@ -123,17 +122,23 @@ class Past:
         positions: [S, B, N, 3], Å, ``system.interval_fs`` apart, the last is the start.
         forces: [S, N, 3], eV/Å, at the start, where the data has them.
         frames: [S], number of the start frame in the reference.
+        earlier: [S, N, 3], Å, one more frame before the start, where those of ``positions`` do not
+            reach so far; and how many intervals before, ``earlier_steps`` [S].
     """
 
     system: System
     positions: Float
     forces: Float | None
     frames: Int
+    earlier: Float | None = None
+    earlier_steps: Int | None = None
 
     def select(self, starts: Int) -> "Past":
         """Some of the starts."""
-        forces = None if self.forces is None else self.forces[starts]
-        return Past(self.system, self.positions[starts], forces, self.frames[starts])
+        arrays = ("positions", "forces", "frames", "earlier", "earlier_steps")
+        found = {name: getattr(self, name) for name in arrays}
+        chosen: dict[str, Any] = {n: None if a is None else a[starts] for n, a in found.items()}
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +194,15 @@ class SparseFrames:
         """Pairs of neighbours: rows − 1 and rows must be consecutive frames."""
         frames = np.stack([self.data.positions[rows - 1], self.data.positions[rows]], axis=1)
         return Past(self.system, frames, self.data.md17_forces[rows], self.data.frames[rows])
+
+    def past_of_three(self, rows: Int) -> Past:
+        """Pairs of neighbours with the frame before them, wherever it is: rows ≥ 2."""
+        earlier = self.data.positions[rows - 2]
+        return replace(self.past(rows), earlier=earlier, earlier_steps=self.steps_before(rows))
+
+    def steps_before(self, rows: Int) -> Int:
+        """[S], intervals from the frame before each pair to the pair's second frame."""
+        return np.asarray(self.data.frames[rows] - self.data.frames[np.maximum(rows - 2, 0)])
 
     def truth(self, rows: Int, after: int) -> Float:
         """Frames so many after the start rows [S, N, 3], NaN where there is none."""
@@ -290,18 +304,24 @@ def isomers_under_test(source: str) -> tuple[list[Series], list[int]]:
 
 
 @lru_cache(maxsize=4)
-def three_bpa(temperature: str) -> Labelled:
-    """3BPA: training frames at 300 K, test frames at 300, 600 or 1200 K."""
-    train, test = load_3bpa("train_300K"), load_3bpa(f"test_{temperature}")
+def three_bpa(name: str) -> Labelled:
+    """3BPA: training frames at 300 K; test frames at 300, 600 or 1200 K, or a slice of dihedrals.
+
+    Slices have no temperature of their own; what starts from them is at 300 K.
+
+    Raises:
+        InputError: a file is not here.
+    """
+    train, test = load_3bpa("train_300K"), load_3bpa(f"test_{name}")
     official = test.path.stem.startswith("test")
     kind = "" if official else f" ({test.path.stem}, part of train_mixedT)"
     system = _system(
-        temperature,
-        f"3BPA {temperature}{kind}",
+        name,
+        f"3BPA {name}{kind}",
         train.numbers,
         train.positions,
         interval_fs=0.5,
-        temperature_K=float(temperature.removesuffix("K")),
+        temperature_K=300.0 if name in SLICES else float(name.removesuffix("K")),
         thermostat="none",
         files=(train.path, test.path),
     )

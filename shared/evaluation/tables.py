@@ -4,36 +4,70 @@
 
 fills what stands between
 
-    <!-- table results=md17 part=s2l metric="RMSE com / persistence" horizon="100 frames" -->
+    <!-- table results=md17 part=windows metric="ADE|FDE" -->
     <!-- /table -->
 
-with one line per model and variant and one column per system. `results` is a file of docs/results,
-the other words are columns of its rows; `interval=no` leaves the intervals out. `<!-- table matrix
--->` stands for both heads on all data sets.
+with one line for each model and variant and one column for each system. `results` is a file of
+docs/results; the other words are columns of its rows, with one value or several. `across=horizon`
+gives each horizon a column instead; what else differs gets a line of its own. `interval=no` leaves
+the intervals out.
+
+    <!-- table matrix without=egnn,gmn -->
+
+is both heads on all data sets; `without` names checkpoints that are no model of a head.
 """
 
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shared.errors import InputError
 from shared.evaluation.results import read_results
+from shared.evaluation.systems import SETS
+from shared.report.models import Key, rank
 
-__all__ = ["fill", "main", "matrix", "pivot", "summary"]
+__all__ = ["fill", "filled", "main", "matrix", "pivot", "summary"]
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "results"
 
 _MARKED = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 _HEADS = {"forcefield": "force field", "trajgen": "generator"}
-# Data set -> (part, metric, horizon) of its accuracy and of its stability.
-_MATRIX = {
-    "md17": (("s2l", "ARMSE com", "1000 frames"), ("stability", "stable share", None)),
-    "isomers": (("o2o", "ARMSE com", "500 frames"), ("stability", "stable share", None)),
-    "3bpa": (("s2l", "ARMSE com", None), ("stability", "stable share", None)),
-}
+
+
+class _Column(NamedTuple):
+    """What a column of the matrix is made from."""
+
+    results: str
+    heading: str
+    query: dict[str, str]
+    highest: bool = False
+
+
+_MATRIX = (
+    _Column(
+        "md17",
+        "MD17 surrogates: ARMSE(1000 frames) [Å]",
+        {"part": "s2l", "metric": "ARMSE com", "horizon": "1000 frames"},
+    ),
+    _Column("md17", "stable share", {"part": "stability", "metric": "stable share"}, True),
+    _Column(
+        "isomers",
+        "C7O2H10: ARMSE(500 frames) [Å]",
+        {"part": "o2o", "metric": "ARMSE com", "horizon": "500 frames", "system": "unseen"},
+    ),
+    _Column("isomers", "stable share", {"part": "stability", "metric": "stable share"}, True),
+    _Column(
+        "3bpa",
+        "3BPA: ARMSE(1000 frames) [Å]",
+        {"part": "s2l", "metric": "ARMSE com", "horizon": "1000 frames"},
+    ),
+    _Column("3bpa", "stable share", {"part": "stability", "metric": "stable share"}, True),
+)
 # What the screen shows of each part.
 _SHOWN = (
     "RMSE com / persistence",
@@ -48,99 +82,149 @@ _SHOWN = (
     "VDOS distance / static-oracle",
     "speed",
 )
+_SYSTEMS = {name: place for place, name in enumerate(sum(SETS.values(), ()))}
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def pivot(rows: Rows, *, interval: bool = True) -> str:
-    """Rows of one metric and horizon as Markdown: models down, systems across."""
-    systems = list(dict.fromkeys(row["system"] for row in rows))
-    models = list(dict.fromkeys((row["model"], row["variant"]) for row in rows))
+def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
+    """Rows as Markdown: models down, the values of a column across.
+
+    Args:
+        rows: of any kind; systems, horizons and metrics that differ and are not across get lines.
+        interval: show the 95 % intervals.
+        across: system or horizon.
+    """
+    apart = [
+        name
+        for name in ("metric", "horizon", "system")
+        if name != across and len({row[name] for row in rows}) > 1
+    ]
+    columns = sorted(dict.fromkeys(row[across] for row in rows), key=_order(rows, across))
+    cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        line = (*(row[name] for name in apart), Key(row["model"], row["variant"]))
+        cells.setdefault(line, {})[row[across]] = row
+    orders = [_order(rows, name) for name in apart]
     units = {row["unit"] for row in rows} - {"1"}
-    head = f"model{f' [{units.pop()}]' if len(units) == 1 else ''}"
-    cells = {(row["model"], row["variant"], row["system"]): row for row in rows}
-    lines = [[head, *systems]]
-    for model, variant in models:
-        name = f"{model}, {variant}" if variant else model
-        found = (cells.get((model, variant, system)) for system in systems)
-        lines.append([name, *(_cell(row, interval) for row in found)])
+    unit = f" [{units.pop()}]" if len(units) == 1 else ""
+    lines = [[*apart, f"model{unit}", *columns]]
+    for line in sorted(
+        cells,
+        key=lambda line: (
+            *(order(value) for order, value in zip(orders, line[:-1], strict=True)),
+            rank(line[-1]),
+        ),
+    ):
+        key = line[-1]
+        name = f"{key.model}, {key.variant}" if key.variant else key.model
+        found = cells[line]
+        lines.append([*line[:-1], name, *(_cell(found.get(c), interval) for c in columns)])
     notes = dict.fromkeys(row["note"] for row in rows if row["note"] and ":" in row["note"][:24])
     text = _markdown(lines)
     return text + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
 
 
-def matrix(folder: Path) -> str:
-    """Both heads × data sets × accuracy and stability: the median over systems, and the range."""
-    lines = [["", *(f"{data}, {what}" for data in _MATRIX for what in ("ARMSE", "stable share"))]]
+def _order(rows: Rows, name: str) -> Callable[[str], Any]:
+    """How the values of a column are sorted: systems as their data set has them, horizons by time,
+    what is left as it comes."""
+    place = {value: at for at, value in enumerate(dict.fromkeys(row[name] for row in rows))}
+    if name == "system":
+        return lambda value: (_SYSTEMS.get(value, len(_SYSTEMS)), place[value])
+    times = {row["horizon"]: row["horizon_fs"] or 0.0 for row in rows}
+    return lambda value: (times[value] if name == "horizon" else 0.0, place[value])
+
+
+def matrix(folder: Path, without: Collection[str] = ()) -> str:
+    """Both heads × data sets × accuracy and stability: the median over systems, and the range.
+
+    Args:
+        folder: of the results.
+        without: names of checkpoints that do not count.
+    """
+    lines = [["", *(column.heading for column in _MATRIX)]]
+    data: dict[str, None] = {}
     for head, words in _HEADS.items():
         line = [words]
-        for data, queries in _MATRIX.items():
-            rows = _read(folder, data)
-            for part, metric, horizon in queries:
-                found = [
-                    row
-                    for row in rows
-                    if row["model"].startswith(f"{head}:")
-                    and (row["part"], row["metric"]) == (part, metric)
-                    and horizon in (None, row["horizon"])
-                    and row["value"] is not None
-                ]
-                line.append(_of_best_model(found, highest=metric == "stable share"))
+        for column in _MATRIX:
+            found = [
+                row
+                for row in _chosen(_read(folder, column.results), column.query)
+                if row["model"].startswith(f"{head}:")
+                and Path(row["model"].partition(":")[2]).name not in without
+                and row["value"] is not None
+            ]
+            line.append(_of_best_model(found, highest=column.highest))
+            data |= dict.fromkeys(row["data"] for row in found)
         lines.append(line)
-    return _markdown(lines)
+    return _markdown(lines) + (f"\n\nData: {'; '.join(data)}." if data else "")
 
 
 def _of_best_model(rows: Rows, *, highest: bool) -> str:
-    """Median and range over systems of the model and variant that is best by the median."""
-    groups: dict[tuple[str, str], list[float]] = {}
+    """Median and range over systems of the best model by the median, of those that were measured on
+    the most systems."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        groups.setdefault((row["model"], row["variant"]), []).append(row["value"])
+        groups.setdefault((row["model"], row["variant"], row["horizon"]), []).append(row["value"])
     if not groups:
         return "not measured"
     sign = -1 if highest else 1
-    (model, variant), values = min(groups.items(), key=lambda item: sign * np.median(item[1]))
+    (model, variant, horizon), values = min(
+        groups.items(), key=lambda item: (-len(item[1]), sign * np.median(item[1]))
+    )
     name = f"{model}, {variant}" if variant else model
     spread = f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else ""
-    return f"{_number(float(np.median(values)))}{spread}; {name}"
+    return f"{_number(float(np.median(values)))}{spread}; {name}; {horizon}"
 
 
 def fill(path: str | Path, folder: str | Path) -> int:
     """Fill the tables of a document from the results in a folder; returns how many.
 
     Raises:
-        InputError: a marker that says nothing known, or results that are not there.
+        InputError: a marker that says nothing known, or results of another version.
     """
-    path, folder = Path(path), Path(folder)
-    count = 0
-
-    def filled(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        return f"{match[1]}{_table(match[2], folder, path)}\n{match[3]}"
-
-    text = _MARKED.sub(filled, path.read_text(encoding="utf-8"))
+    path = Path(path)
+    text, count = filled(path, folder)
     path.write_text(text, encoding="utf-8")
     return count
 
 
-def _table(words: str, folder: Path, path: Path) -> str:
-    if words.strip() == "matrix":
-        return matrix(folder)
-    query = dict(word.partition("=")[::2] for word in shlex.split(words))
+def filled(path: str | Path, folder: str | Path) -> tuple[str, int]:
+    """The text of a document with its tables filled, and how many there are."""
+    path, folder = Path(path), Path(folder)
+    return _MARKED.subn(
+        lambda match: f"{match[1]}{_table(match[2], folder, path)}\n{match[3]}",
+        path.read_text(encoding="utf-8"),
+    )
+
+
+def _table(marker: str, folder: Path, path: Path) -> str:
+    words = shlex.split(marker)
+    is_matrix = words[:1] == ["matrix"]
+    query = dict(word.partition("=")[::2] for word in words[is_matrix:])
+    if is_matrix:
+        return matrix(folder, query.get("without", "").split(","))
     interval = query.pop("interval", "yes") != "no"
-    name = query.pop("results", "")
-    rows = _read(folder, name, must=True)
-    if rows and (unknown := [key for key in query if key not in rows[0]]):
+    across, name = query.pop("across", "system"), query.pop("results", "")
+    if name not in SETS:
+        raise InputError(f"{path}: results={name} is none of {', '.join(SETS)}")
+    rows = _read(folder, name)
+    if rows and (unknown := [key for key in (*query, across) if key not in rows[0]]):
         raise InputError(f"{path}: no column {unknown[0]}; there are {', '.join(rows[0])}")
-    found = [row for row in rows if all(str(row[key]) == value for key, value in query.items())]
-    return pivot(found, interval=interval) if found else "Not measured yet."
+    found = _chosen(rows, query)
+    return pivot(found, interval=interval, across=across) if found else "Not measured yet."
 
 
-def _read(folder: Path, name: str, must: bool = False) -> list[dict[str, Any]]:
+def _chosen(rows: Rows, query: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The rows whose columns have one of the values asked for."""
+    wanted = {key: value.split("|") for key, value in query.items()}
+    return [row for row in rows if all(str(row[key]) in wanted[key] for key in wanted)]
+
+
+def _read(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a results file; none where it is not there."""
     path = folder / f"{name}.json"
-    if not must and not path.exists():
-        return []
-    rows: list[dict[str, Any]] = read_results(path)["rows"]
+    rows: list[dict[str, Any]] = read_results(path)["rows"] if path.exists() else []
     return rows
 
 
@@ -200,10 +284,9 @@ def _plain(markdown: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Fill the documents named on the command line."""
     paths = sys.argv[1:] if argv is None else argv
-    folder = Path(__file__).resolve().parents[2] / "docs" / "results"
     try:
         for path in paths or ["README.md", "docs/results.md"]:
-            print(f"{path}: {fill(path, folder)} tables")
+            print(f"{path}: {fill(path, FOLDER)} tables")
     except (InputError, OSError) as error:
         print(f"shared.evaluation.tables: {error}", file=sys.stderr)
         return 2

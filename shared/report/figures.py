@@ -567,7 +567,7 @@ FIGURES: dict[str, Callable[[Source, str, Looks], list[Group]]] = {
     "s2l": error_curves,
     "o2o": error_curves,
     "consecutive": error_curves,
-    "s2l-real": error_curves,
+    "s2l_real": error_curves,
     "sparse": sparse,
     "stability": stability,
     "energies": energies,

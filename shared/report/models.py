@@ -6,7 +6,7 @@ from html import escape
 
 from shared.report.svg import Style, swatch
 
-__all__ = ["Key", "Looks", "best_trivial", "family"]
+__all__ = ["Key", "Looks", "best_trivial", "family", "rank"]
 
 TRIVIAL = ("persistence", "inertia", "mean", "mean-superposed")
 CEILINGS = ("oracle", "static-oracle", "sgdml", "xtb")
@@ -63,7 +63,7 @@ class Looks:
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._styles: dict[Key, Style] = {}
-        plain = sorted({Key(key.model, key.variant) for key in keys}, key=_rank)
+        plain = sorted({Key(key.model, key.variant) for key in keys}, key=rank)
         for kind in _FAMILIES:
             own = [key for key in plain if family(key.model) == kind]
             models = list(dict.fromkeys(key.model for key in own))
@@ -85,7 +85,7 @@ class Looks:
 
     def sort(self, keys: Iterable[Key]) -> list[Key]:
         """Without repetition: reference, trivial, oracles and engines, published, learned."""
-        return sorted(set(keys), key=_rank)
+        return sorted(set(keys), key=rank)
 
     def legend(self, keys: Iterable[Key]) -> str:
         """A list with a piece of each curve."""
@@ -96,8 +96,8 @@ class Looks:
         return f'<ul class="legend" aria-label="Legend">{items}</ul>'
 
 
-def _rank(key: Key) -> tuple[int, int, Key]:
-    """Order on the page; of the learned ones the two heads come first."""
+def rank(key: Key) -> tuple[int, int, Key]:
+    """Order in tables and legends; of the learned ones the two heads come first."""
     fixed = (*TRIVIAL, *CEILINGS)
     place = fixed.index(key.model) if key.model in fixed else len(fixed)
     baseline = family(key.model) == "learned" and ":" not in key.model

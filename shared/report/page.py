@@ -23,7 +23,7 @@ PARTS = {
     "o2o": ("One to others", "Rolled out on isomers that training has never seen."),
     "consecutive": ("Real consecutive frames", "Ethanol of MD17, frames 0 to 999."),
     "sparse": ("Sparse real frames", "Rolled out over the gaps between frames that exist."),
-    "s2l-real": ("Short to long, real frames", "Trained on real frames before 20 000."),
+    "s2l_real": ("Short to long, real frames", "Trained on real frames before 20 000."),
     "stability": ("Stability", "How long molecules stay whole, and what their energy does."),
     "energies": ("Energies and forces", "Against the reference calculation, frame by frame."),
     "windows": ("Short windows", "Ten frames of 5 fs given, twenty predicted."),

@@ -12,13 +12,17 @@ from shared.report.svg import short
 
 __all__ = ["cell", "cost", "long", "scrolling", "standing", "summary"]
 
-LOWER_IS_BETTER = ("RMSE", "ARMSE", "ADE", "FDE", "S2S", "S2T", "MAE", "JSD", "MSE", "VDOS")
+LOWER_IS_BETTER = ("RMSE", "ARMSE", "ADE", "FDE", "S2S", "S2T", "MAE", "JSD", "distance")
 """Words in the names of errors: for these a trivial predictor is a bar to get below."""
+
+TIME_UNTIL = "exceeds"
+"""Word in the names of times at which an error gets too large: the later the better."""
 
 
 def is_error(metric: str) -> bool:
     """Is less better, so that comparison with a trivial predictor makes sense?"""
-    return any(word in LOWER_IS_BETTER for word in re.findall(r"\w+", metric))
+    words = re.findall(r"\w+", metric)
+    return TIME_UNTIL not in words and any(word in LOWER_IS_BETTER for word in words)
 
 
 def key_of(row: Row) -> Key:

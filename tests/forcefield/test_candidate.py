@@ -1,5 +1,7 @@
 """The force-field head under the yardstick: starts, friction, ensembles; the engine as oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,15 @@ def test_the_friction_is_found(reference, dynamics) -> None:
     rows = np.arange(100, 250, 10)
     start = dynamics.start(series.past(rows), "fitted", 1, 0)
     assert np.abs(start.thermostat[:, 0] - friction[rows]).max() < 0.05 * friction.std()
+
+
+def test_the_friction_is_found_from_a_frame_some_steps_before(reference, dynamics) -> None:
+    series, friction = reference
+    rows, steps = np.arange(100, 250, 30), np.array([2, 4, 6, 8, 10])
+    earlier = series.positions[rows - steps]
+    pairs = replace(series.past(rows, history=1), earlier=earlier, earlier_steps=steps)
+    start = dynamics.start(pairs, "fitted", 1, 0)
+    assert np.abs(start.thermostat[:, 0] - friction[rows]).max() < 0.01 * friction.std()
 
 
 def test_fitted_follows_where_others_do_not(reference, dynamics) -> None:

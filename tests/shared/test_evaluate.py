@@ -66,6 +66,20 @@ def test_shipped_configs_are_read(name: str, capsys) -> None:
     assert f"data: {name}" in capsys.readouterr().out
 
 
+def test_a_run_leaves_a_report(tmp_path: Path, capsys) -> None:
+    # Benzene has no surrogate: what is reported is the reason, and no data file is needed.
+    text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
+    report = tmp_path / "results.html"
+    assert main([*config(tmp_path, text), "--no-report"]) == 0
+    assert not report.exists()
+    capsys.readouterr()
+    assert main(config(tmp_path, text)) == 0
+    assert f"report: {report}" in capsys.readouterr().out
+    page = report.read_text(encoding="utf-8")
+    assert "s2l/benzene/persistence" in page
+    assert "benzene has no surrogate" in page
+
+
 @pytest.mark.data
 def test_a_second_quick_run_says_the_same(tmp_path: Path, capsys) -> None:
     text = (
@@ -81,6 +95,7 @@ def test_a_second_quick_run_says_the_same(tmp_path: Path, capsys) -> None:
 
     first, content = measured()
     rows = content["rows"]
+    assert "Short to long" in (tmp_path / "artefacts" / "quick.html").read_text(encoding="utf-8")
     ratio = {
         row["variant"]: row["value"]
         for row in rows

@@ -9,7 +9,7 @@ import pytest
 from shared.errors import InputError
 from shared.evaluation.artefacts import index, save_artefact
 from shared.evaluation.results import Results, Row
-from shared.evaluation.tables import fill, matrix, pivot
+from shared.evaluation.tables import FOLDER, fill, filled, matrix, pivot
 
 
 def row(model: str, value: float, system: str = "ethanol", **columns) -> Row:
@@ -76,16 +76,64 @@ def test_tables_are_filled_from_rows(tmp_path: Path) -> None:
     )
     document.write_text(text)
     assert fill(document, tmp_path) == 2
-    filled = document.read_text()
-    assert "| model [Å] | ethanol | uracil |" in filled
-    assert "| trajgen:a, fitted | 0.25 (0.2–0.3) | 0.125 |" in filled
-    assert "old" not in filled
-    assert "| generator | 0.4; trajgen:a | not measured |" in filled
+    text = document.read_text()
+    assert "| model [Å] | ethanol | uracil |" in text
+    assert "| trajgen:a, fitted | 0.25 (0.2–0.3) | 0.125 |" in text
+    assert "old" not in text
+    assert "| generator | 0.4; trajgen:a; 1000 frames | not measured |" in text
+    assert "Data: md17s." in text
     assert fill(document, tmp_path) == 2
-    assert document.read_text() == filled
-    document.write_text("<!-- table results=md17 colour=red -->\n<!-- /table -->\n")
-    with pytest.raises(InputError, match="no column colour"):
-        fill(document, tmp_path)
+    assert document.read_text() == text
+    for wrong, says in (("md17 colour=red", "no column colour"), ("md71", "none of md17, isomers")):
+        document.write_text(f"<!-- table results={wrong} -->\n<!-- /table -->\n")
+        with pytest.raises(InputError, match=says):
+            fill(document, tmp_path)
+    document.write_text("<!-- table results=isomers part=o2o -->\n<!-- /table -->\n")
+    assert fill(document, tmp_path) == 1
+    assert "Not measured yet." in document.read_text()
     assert "not measured" in matrix(tmp_path / "nowhere")
     assert json.loads((tmp_path / "md17.json").read_text())["version"] == 1
     assert pivot(results.rows()[:1]).startswith("| model [Å] |")
+
+
+def test_the_matrix_takes_the_best_model_of_those_measured_everywhere(tmp_path: Path) -> None:
+    results = Results(tmp_path / "md17.json", "md17", "runs", {})
+    columns = {"metric": "ARMSE com", "horizon": "1000 frames"}
+    values = {"all": (0.4, 0.2), "worse": (0.5, 0.6), "egnn": (0.1, 0.1)}
+    rows = [
+        row(f"forcefield:runs/{name}", value, system, **columns)
+        for name, found in values.items()
+        for value, system in zip(found, ("ethanol", "uracil"), strict=True)
+    ]
+    rows.append(row("forcefield:special", 0.01, **columns))
+    results.put("s2l/ethanol/a", rows, record("a"))
+    text = matrix(tmp_path, without=["egnn"])
+    cell = "0.3 (0.2 to 0.4); forcefield:runs/all; 1000 frames"
+    assert f"| force field | {cell} | not measured |" in text
+    assert "runs/egnn" in matrix(tmp_path)
+
+
+def test_what_differs_gets_a_line_and_an_order(tmp_path: Path) -> None:
+    rows = [
+        row("trajgen:a", 4.0, horizon="100 fs", horizon_fs=100.0),
+        row("trajgen:a", 3.0, horizon="5 fs", horizon_fs=5.0),
+        row("trajgen:a", 2.0, "aspirin", horizon="5 fs", horizon_fs=5.0),
+        row("persistence", 1.0, horizon="5 fs", horizon_fs=5.0),
+    ]
+    plain = [one.as_dict() for one in rows]
+    assert pivot(plain).splitlines()[2:] == [
+        "| 5 fs | persistence |  | 1 |",
+        "| 5 fs | trajgen:a | 2 | 3 |",
+        "| 100 fs | trajgen:a |  | 4 |",
+    ]
+    head, _, *lines = pivot(plain, across="horizon").splitlines()
+    assert head == "| system | model [Å] | 5 fs | 100 fs |"
+    assert lines[0] == "| aspirin | trajgen:a | 2 |  |"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_shipped_tables_are_those_of_the_shipped_rows(name: str) -> None:
+    document = FOLDER.parents[1] / name
+    text, count = filled(document, FOLDER)
+    assert text == document.read_text(encoding="utf-8")
+    assert count or name == "README.md"

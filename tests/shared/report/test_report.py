@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from shared.errors import InputError
+from shared.evaluation.config import PARTS as MEASURED
 from shared.report import write_report
 from shared.report.__main__ import main
+from shared.report.figures import FIGURES
 from shared.report.models import Looks
-from shared.report.page import page
+from shared.report.page import PARTS, page
 from shared.report.source import Source, read_source
 from shared.report.tables import is_error
 from shared.report.viewer import LIBRARY, UNIT, clips, embedded, quantised
@@ -147,10 +149,23 @@ def test_standing_counts_systems(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "error"),
-    [("RMSE com / persistence", True), ("S2S, random starts", True), ("stable share", False)],
+    [
+        ("RMSE com / persistence", True),
+        ("S2S, random starts", True),
+        ("VDOS distance / static-oracle", True),
+        ("h(r) distance", True),
+        ("stable share", False),
+        ("largest ratio of torsion times", False),
+        ("RMSE com exceeds 0.5 x persistence", False),
+    ],
 )
 def test_knows_which_metrics_are_errors(metric: str, error: bool) -> None:
     assert is_error(metric) == error
+
+
+def test_every_part_of_an_evaluation_has_its_section() -> None:
+    assert set(PARTS) == set(MEASURED)
+    assert set(FIGURES) < set(MEASURED)
 
 
 def test_tells_what_was_not_measured_and_whose_the_viewer_is(text: str) -> None:

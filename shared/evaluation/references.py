@@ -1,0 +1,87 @@
+"""Held-back trajectories of a labelled engine, for molecules whose data have no order: 3BPA.
+
+A config names one trajectory for each system, all of it held back from training, and the engine
+that made it. The engine's name stands in the `data` of every row, and is the dynamic oracle.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.data.splits import FrameRange
+from shared.data.trajectories import frame_interval, read_trajectory
+from shared.errors import InputError
+from shared.evaluation.systems import HISTORY, Series, three_bpa
+
+__all__ = ["References", "engine_series"]
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class References:
+    """Which trajectory stands for a system.
+
+    Attributes:
+        paths: system -> trajectory, as `shared.data.trajectories` reads it.
+        engine: that made them, named as a model in a config.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    engine: str | None = None
+
+    def series(self, name: str) -> Series:
+        """The trajectory of a system.
+
+        Raises:
+            InputError: none is named, it cannot be read, or it is of another molecule.
+        """
+        if name not in self.paths or self.engine is None:
+            raise InputError(
+                f"no trajectory of {name}: name it in evaluation.trajectories, and its engine"
+            )
+        return engine_series(name, self.paths[name], self.engine)
+
+    def files(self, name: str) -> list[Path]:
+        """Of the trajectory of a system; none where none is named."""
+        path = Path(self.paths.get(name, ""))
+        files = sorted(path.glob("frames_*.npz")) if path.is_dir() else [path]
+        return [file for file in files if file.is_file()] if name in self.paths else []
+
+    def identity(self, name: str) -> list[str]:
+        """Changes with the engine's name and the trajectory of a system; empty without one."""
+        from shared.provenance import file_checksum
+
+        return [str(self.engine), *map(file_checksum, found)] if (found := self.files(name)) else []
+
+
+@lru_cache(maxsize=2)
+def engine_series(name: str, path: str, engine: str) -> Series:
+    """A trajectory of 3BPA at a temperature; mean and bonds are those of the training frames."""
+    system = three_bpa(name).system
+    made = read_trajectory(path)
+    if not np.array_equal(made.numbers, system.numbers):
+        raise InputError(f"{path}: its atoms are not those of 3BPA in the order of its files")
+
+    def energies(rows: slice) -> Float:
+        if made.energies is None:
+            raise InputError(f"{path}: no energies")
+        return made.energies[rows]
+
+    def forces_at(rows: npt.NDArray[np.int64]) -> Float:
+        if made.forces is None:
+            raise InputError(f"{path}: no forces")
+        return made.forces[rows]
+
+    system = replace(
+        system,
+        data=f"3BPA {name}, trajectory of {engine}",
+        interval_fs=frame_interval(path, made),
+        engine=engine,
+    )
+    test = FrameRange(min(HISTORY, made.n_frames), made.n_frames)
+    return Series(system, made.positions, energies, forces_at, test)

@@ -1,0 +1,30 @@
+"""P4 on a reference whose motion is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.evaluation import p4_windows
+from shared.evaluation.p4_windows import Windows, measure
+from shared.evaluation.rollout import Context
+from shared.evaluation.trivial import TRIVIAL
+
+
+def test_both_splits_and_their_histories(spring, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(p4_windows, "load_series", lambda name, context: spring)
+    monkeypatch.setattr(p4_windows, "some_starts", lambda test, count: np.array([100, 110]))
+    settings = Windows(starts=2, samples=2, frames=2, interval_fs=2.5)
+    rows = measure(TRIVIAL["persistence"](), "spring", settings, Context(tmp_path))
+    found = {row.metric: row.value for row in rows}
+    # Persistence is off by the same of both atoms, half the change of the bond.
+    bond = spring.positions[:, 1, 0] - spring.positions[:, 0, 0]
+    expected = np.mean([abs(bond[s + 10] - bond[s]) / 2 for s in (100, 110)])
+    assert found["FDE"] == pytest.approx(expected)
+    assert found["FDE, best of 2"] == found["FDE"]
+    assert {"ADE, GeoTDM's split", "FDE, best of 2, GeoTDM's split"} <= set(found)
+    starts, past = p4_windows._coarse(spring, settings)
+    assert starts.min() >= 320 + 50  # the last fifth, and ten frames of history
+    assert past.positions.shape == (2, 10, 2, 3)
+    assert past.system.interval_fs == 2.5
+    assert np.array_equal(past.positions[0, -2], spring.positions[starts[0] - 5])
