@@ -114,6 +114,7 @@ def measure(
     forget = lag / (_SMOOTHING * coupling)
     constant, smooth = np.zeros(len(kinds)), wanted.copy()
     energy, work = np.zeros((2, len(kinds)))
+    judged = 0
     model.set_friction(torch.zeros(len(model.types)))
     start = _starts(generator, series, frames, settings.replicas)
     states = generator.propagate(start, steps, lag, seed=_SEED)
@@ -128,7 +129,7 @@ def measure(
         assert state.velocities is not None
         now = member @ _temperatures(state.velocities[alive], series.masses).mean(0)
         if step >= _SETTLING * steps:
-            energy, work = energy + now, work + friction * now
+            energy, work, judged = energy + now, work + friction * now, judged + 1
         smooth += forget * (now - smooth)
         excess = smooth / wanted - 1
         constant = constant + excess * lag / (_INTEGRAL_TIMES * coupling**2)
@@ -136,11 +137,14 @@ def measure(
         assert model.friction is not None
         model.friction[index] = torch.from_numpy(friction).to(model.friction)
     found = dict(zip(kinds, (work / energy).tolist(), strict=True))
-    _log.info(
-        "%s: frictions %s per ps",
-        series.name,
-        ", ".join(f"{kind} {FS_PER_PS * value:+.4f}" for kind, value in found.items()),
-    )
+    for kind, ratio in zip(kinds, energy / judged / wanted, strict=True):
+        _log.info(
+            "%s %s: friction %+.4f per ps, temperature %.3f of the training frames'",
+            series.name,
+            kind,
+            FS_PER_PS * found[kind],
+            ratio,
+        )
     return found
 
 
