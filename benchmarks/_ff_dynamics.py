@@ -16,7 +16,7 @@ import numpy.typing as npt
 from _ff_models import MEV, SEED, STARTS, TEMPERATURES, Model, Settings, dof, reference, start
 from _report import Row, Target
 
-from forcefield.propagator import Ensemble, ForceFieldPropagator
+from forcefield.propagator import Ensemble, EnsembleKind, ForceFieldPropagator
 from shared.data.torsion_scan import SCAN, SCAN_LABEL
 from shared.metrics.stability import THRESHOLD, bond_deviation
 from shared.units import FS_PER_PS
@@ -71,7 +71,12 @@ def weights_folder(model: Model, folder: Path) -> Path:
 
 
 def long_run(
-    model: Model, system: str, ensemble: str, replicas: int, length_ps: float, settings: Settings
+    model: Model,
+    system: str,
+    ensemble: EnsembleKind,
+    replicas: int,
+    length_ps: float,
+    settings: Settings,
 ) -> Run:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there.
 
@@ -87,7 +92,7 @@ def long_run(
     bonds, frame = reference()
     propagator = ForceFieldPropagator(
         model.forces(settings.engine),
-        ensemble=Ensemble(ensemble, kelvin),  # type: ignore[arg-type]
+        ensemble=Ensemble(ensemble, kelvin),
         timestep_fs=TIMESTEP_FS,
         dof=dof,
         reference=frame,
@@ -143,7 +148,7 @@ def stability(model: Model, system: str, settings: Settings) -> list[Row]:
 def stability_rows(
     model: Model,
     system: str,
-    ensemble: str,
+    ensemble: EnsembleKind,
     replicas: int,
     length_ps: float,
     settings: Settings,

@@ -19,7 +19,7 @@ from _report import Row
 
 from forcefield.integrators import ForceFunction
 from forcefield.load import LoadedPotential, build, open_checkpoint
-from forcefield.propagator import ForceProvider, forces_of
+from forcefield.propagator import EnsembleKind, ForceProvider, forces_of
 from shared.checkpoint import Checkpoint
 from shared.config import RESOLVED
 from shared.data.extxyz import LabelledFrames
@@ -46,7 +46,7 @@ class Settings:
     Attributes:
         frames: test frames of a set, evenly spaced; 0: all.
         replicas, stability_ps: of the long simulations.
-        ensembles: nve, and others of `forcefield.propagator.Ensemble` beside it.
+        ensembles: nve, and others beside it.
         curve_frames: test frames of a set for each point of a learning curve; 0: all.
         order_ps: length of the simulations at three time steps.
         speed_s: seconds that each speed is measured for.
@@ -63,7 +63,7 @@ class Settings:
     frames: int = 0
     replicas: int = 8
     stability_ps: float = 100.0
-    ensembles: tuple[str, ...] = ("nve",)
+    ensembles: tuple[EnsembleKind, ...] = ("nve",)
     curve_frames: int = 20
     order_ps: float = 1.0
     speed_s: float = 20.0

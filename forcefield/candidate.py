@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
-from forcefield.propagator import Ensemble, ForceFieldPropagator, ForceProvider, forces_of
+from forcefield.propagator import (
+    Ensemble,
+    EnsembleKind,
+    ForceFieldPropagator,
+    ForceProvider,
+    forces_of,
+)
 from forcefield.shift import shift_between
 from forcefield.shooting import friction_through
 from shared.errors import InputError
@@ -67,14 +73,14 @@ class Dynamics:
         return self._timestep_fs or system.interval_fs
 
     def propagator(self, system: System, variant: Variant) -> ForceFieldPropagator:
-        kind, temperature = "nve", system.temperature_K
+        kind: EnsembleKind = "nve"
         if variant in ("fitted", "unknown"):
             kind = "nose-hoover"
         elif variant == "nvt":
             kind = "bussi"
         return _Propagator(
             lambda compiled: self._forces(system, compiled),
-            ensemble=Ensemble(kind, None if kind == "nve" else temperature),  # type: ignore[arg-type]
+            ensemble=Ensemble(kind, None if kind == "nve" else system.temperature_K),
             timestep_fs=self.step_fs(system),
             dof=None if _like_md17(system) else lambda n_atoms: 3 * n_atoms - 6,
             reference=system.reference,

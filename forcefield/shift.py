@@ -47,12 +47,11 @@ def shift_between(
     atoms = torch.ones(types.shape, dtype=torch.bool)
     found = []
     for old, new in zip(before, superpose(after, before), strict=True):
-        pairs = [
+        first, second = (
             all_pairs(torch.from_numpy(x - old.mean(0)).float()[None], atoms) for x in (old, new)
-        ]
+        )
         with torch.no_grad():
-            field = torch.cat(diffusion(types, pairs[0]), -2)
-            found.append(
-                [*map(float, feature_shift(diffusion, types, *pairs)), float(field.norm())]
-            )
+            size = torch.cat(diffusion(types, first), -2).norm()
+            features, diffusivity = feature_shift(diffusion, types, first, second)
+        found.append([float(features), float(diffusivity), float(size)])
     return FeatureShift(*np.array(found).T)
