@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from _ff_models import MEV, SEED, TEMPERATURES, Model, Settings, dof, reference, start
+from _ff_models import MEV, SEED, STARTS, TEMPERATURES, Model, Settings, dof, reference, start
 from _report import Row, Target
 
-from forcefield.propagator import Ensemble, ForceFieldPropagator
+from forcefield.propagator import Ensemble, EnsembleKind, ForceFieldPropagator
+from shared.data.torsion_scan import SCAN, SCAN_LABEL
 from shared.metrics.stability import THRESHOLD, bond_deviation
 from shared.units import FS_PER_PS
 from shared.writers import ResumePoint, load_state, save_state
@@ -70,7 +71,12 @@ def weights_folder(model: Model, folder: Path) -> Path:
 
 
 def long_run(
-    model: Model, system: str, ensemble: str, replicas: int, length_ps: float, settings: Settings
+    model: Model,
+    system: str,
+    ensemble: EnsembleKind,
+    replicas: int,
+    length_ps: float,
+    settings: Settings,
 ) -> Run:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there.
 
@@ -82,11 +88,11 @@ def long_run(
     model.require(state.numbers)
     name = f"3bpa-{system}-{ensemble}-{replicas}x{length_ps:g}ps"
     folder = weights_folder(model, settings.folder) / name
-    kelvin = None if ensemble == "nve" else float(TEMPERATURES[system])
+    kelvin = None if ensemble == "nve" else float(STARTS[system])
     bonds, frame = reference()
     propagator = ForceFieldPropagator(
         model.forces(settings.engine),
-        ensemble=Ensemble(ensemble, kelvin),  # type: ignore[arg-type]
+        ensemble=Ensemble(ensemble, kelvin),
         timestep_fs=TIMESTEP_FS,
         dof=dof,
         reference=frame,
@@ -134,16 +140,15 @@ def stability(model: Model, system: str, settings: Settings) -> list[Row]:
     rows = []
     for ensemble in settings.ensembles:
         arguments = (settings.replicas, settings.stability_ps)
-        rows += stability_rows(
-            model, system, ensemble, *arguments, settings, judged=ensemble == "nve"
-        )
+        judged = ensemble == "nve" and system in TEMPERATURES
+        rows += stability_rows(model, system, ensemble, *arguments, settings, judged=judged)
     return rows
 
 
 def stability_rows(
     model: Model,
     system: str,
-    ensemble: str,
+    ensemble: EnsembleKind,
     replicas: int,
     length_ps: float,
     settings: Settings,
@@ -154,12 +159,14 @@ def stability_rows(
     run = long_run(model, system, ensemble, replicas, length_ps, settings)
     lasted = run.stable_ps()
     capped = np.minimum(lasted, length_ps)
+    scan = system == SCAN
     row = model.row(
         "P2",
         system,
-        f"3BPA, {ensemble} {TIMESTEP_FS:g} fs",
+        f"3BPA{f' {SCAN_LABEL}' if scan else ''}, {ensemble} {TIMESTEP_FS:g} fs",
         horizon=f"{ensemble}, {length_ps:g} ps",
         n=replicas,
+        note=f"{SCAN}: {SCAN_LABEL}, {STARTS[SCAN]} K" if scan else "",
     )
     target = Target(at_least=1.0) if judged else None
     kelvin = run.temperature[len(run.temperature) // 5 :]

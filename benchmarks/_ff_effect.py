@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _ff_accuracy import label_errors
 from _ff_dynamics import stability_rows
 from _ff_models import TEMPERATURES, Model, Settings, bpa_frames, run_setting, thinned
 from _report import Row, grid, number
 
-from forcefield.diffusion import feature_shift
+from forcefield.shift import shift_between
 from shared.checkpoint import CONFIG
 from shared.errors import InputError
-from shared.layers.pairs import all_pairs
-from shared.metrics.armse import superpose
 
 LONGER = ("mace", "visnet")  # backbones whose stability is looked at for longer
 STABILITY = ("600K", "1200K")
@@ -99,39 +96,21 @@ def stability(model: Model, system: str, settings: Settings) -> list[Row]:
 
 
 def shift(model: Model, system: str, settings: Settings) -> list[Row]:
-    """‖Z(T; A') − Z(T; A)‖ and ‖A' − A‖ from 300 K frames to those of this temperature.
-
-    Each hot frame is superposed on a 300 K frame; both diffusions start from z(0) of the latter, so
-    that only the diffusivity differs. The theory bounds the first norm by a multiple of the second.
-    """
-    potential = model.loaded.potential
+    """`forcefield.shift` from 300 K frames to those of this temperature."""
     cold, hot = (thinned(bpa_frames(s), settings.frames) for s in ("300K", system))
     model.require(cold.numbers)
     count = min(len(cold), len(hot))
-    before = thinned(cold, count).positions
-    after = superpose(thinned(hot, count).positions, before)
-    types = torch.from_numpy(model.loaded.types_of(cold.numbers))
-    features, operators, sizes = [], [], []
-    for old, new in zip(before, after, strict=True):
-        atoms = torch.ones(1, len(types), dtype=torch.bool)
-        pairs = [
-            all_pairs(torch.from_numpy(x - old.mean(0)).float()[None], atoms) for x in (old, new)
-        ]
-        with torch.no_grad():
-            moved = feature_shift(potential.diffusion, types[None], *pairs)
-            field = torch.cat(potential.diffusion(types[None], pairs[0]), -2)
-        features.append(float(moved[0]))
-        operators.append(float(moved[1]))
-        sizes.append(float(field.norm()))
-    ratio = np.array(features) / np.array(operators)
+    before, after = (thinned(frames, count).positions for frames in (cold, hot))
+    found = shift_between(model.loaded, cold.numbers, before, after)
+    ratio = found.features / found.diffusivity
     data = f"3BPA {cold.name} to {hot.name}"
     row = model.row("P3", system, data, n=count)
     return [
         row("feature shift / diffusivity shift", float(np.median(ratio))),
         row("feature shift / diffusivity shift, largest", float(ratio.max())),
-        row("feature shift", float(np.median(features))),
-        row("diffusivity shift", float(np.median(operators))),
-        row("feature shift / features", float(np.median(np.array(features) / np.array(sizes)))),
+        row("feature shift", float(np.median(found.features))),
+        row("diffusivity shift", float(np.median(found.diffusivity))),
+        row("feature shift / features", float(np.median(found.features / found.sizes))),
     ]
 
 

@@ -9,7 +9,7 @@ import _ff_curve
 import _ff_dynamics
 import _ff_effect
 import _ff_speed
-from _ff_models import TEMPERATURES, Model, Settings
+from _ff_models import STARTS, TEMPERATURES, Model, Settings
 from _report import Row, table
 
 from shared.data.md17 import SURROGATE_MOLECULES
@@ -36,7 +36,9 @@ class Measurement:
 BPA, SIMULATION = tuple(TEMPERATURES), ("replicas", "stability_ps")
 MEASUREMENTS = {
     "accuracy": Measurement(_ff_accuracy.accuracy, BPA, "3bpa", ("frames",)),
-    "stability": Measurement(_ff_dynamics.stability, BPA, "3bpa", (*SIMULATION, "ensembles")),
+    "stability": Measurement(
+        _ff_dynamics.stability, tuple(STARTS), "3bpa", (*SIMULATION, "ensembles")
+    ),
     "drift": Measurement(_ff_dynamics.drift, ("300K",), "3bpa", SIMULATION),
     "order": Measurement(_ff_dynamics.order, ("300K",), "3bpa", ("replicas", "order_ps")),
     "rmd17": Measurement(_ff_accuracy.rmd17, RMD17_MOLECULES, "rmd17", ("frames",)),

@@ -1,7 +1,8 @@
 """What the measurements of force fields share: settings, checkpoints, test frames and starts.
 
-Networks run in float32, as they ship. 3BPA starts are evenly spaced test frames of a temperature
-with Maxwell-Boltzmann velocities of that temperature, which counts 3N − 3 degrees of freedom.
+Networks run in float32, as they ship. 3BPA starts are evenly spaced test frames of a temperature,
+or torsion scans built from a training frame, with Maxwell-Boltzmann velocities of that temperature
+(of scans 300 K), which counts 3N − 3 degrees of freedom.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from _report import Row
 
 from forcefield.integrators import ForceFunction
 from forcefield.load import LoadedPotential, build, open_checkpoint
-from forcefield.propagator import ForceProvider, forces_of
+from forcefield.propagator import EnsembleKind, ForceProvider, forces_of
 from shared.checkpoint import Checkpoint
 from shared.config import RESOLVED
 from shared.data.extxyz import LabelledFrames
 from shared.data.three_bpa import load_3bpa
+from shared.data.torsion_scan import SCAN, torsion_scans
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
 from shared.metrics.stability import ReferenceBonds, bond_deviation, reference_bonds
@@ -34,6 +36,7 @@ MEV = 1000.0  # per eV
 BATCH = 16  # frames evaluated together
 SEED = 20
 TEMPERATURES = {"300K": 300, "600K": 600, "1200K": 1200}  # of the 3BPA test sets
+STARTS = TEMPERATURES | {SCAN: 300}  # what simulations begin from, and its temperature
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Settings:
     Attributes:
         frames: test frames of a set, evenly spaced; 0: all.
         replicas, stability_ps: of the long simulations.
-        ensembles: nve, and others of `forcefield.propagator.Ensemble` beside it.
+        ensembles: nve, and others beside it.
         curve_frames: test frames of a set for each point of a learning curve; 0: all.
         order_ps: length of the simulations at three time steps.
         speed_s: seconds that each speed is measured for.
@@ -60,7 +63,7 @@ class Settings:
     frames: int = 0
     replicas: int = 8
     stability_ps: float = 100.0
-    ensembles: tuple[str, ...] = ("nve",)
+    ensembles: tuple[EnsembleKind, ...] = ("nve",)
     curve_frames: int = 20
     order_ps: float = 1.0
     speed_s: float = 20.0
@@ -182,19 +185,20 @@ def thinned(frames: LabelledFrames, count: int) -> LabelledFrames:
 
 
 def start(system: str, replicas: int) -> PhaseState:
-    """Replicas of 3BPA at a temperature.
+    """Replicas of 3BPA, from one of `STARTS`.
 
     Raises:
-        Skip: there are fewer test frames than replicas.
+        Skip: there are fewer structures than replicas.
     """
-    frames = bpa_frames(system)
-    if replicas > len(frames):
-        raise Skip(f"{frames.path} has {len(frames)} frames for {replicas} replicas")
-    x = frames.positions[_evenly(len(frames), replicas)]
-    kelvin = TEMPERATURES[system]
+    numbers = load_3bpa("train_300K").numbers
+    scan = system == SCAN
+    x = torsion_scans(numbers, reference()[1]) if scan else bpa_frames(system).positions
+    if replicas > len(x):
+        raise Skip(f"3BPA {system} has {len(x)} structures for {replicas} replicas")
+    kelvin = STARTS[system]
     rng = np.random.default_rng([SEED, kelvin])
-    v = maxwell_boltzmann(frames.numbers, kelvin, rng, replicas, dof=dof(len(frames.numbers)))
-    return PhaseState(frames.numbers, x, velocities=v)
+    v = maxwell_boltzmann(numbers, kelvin, rng, replicas, dof=dof(len(numbers)))
+    return PhaseState(numbers, x[_evenly(len(x), replicas)], velocities=v)
 
 
 def dof(n_atoms: int) -> int:

@@ -4,6 +4,7 @@ and the engines `sgdml` and `xtb` that made the references, moved by the same in
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,17 @@ import torch
 from torch import Tensor
 
 from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
-from forcefield.propagator import Ensemble, ForceFieldPropagator, ForceProvider, forces_of
+from forcefield.propagator import (
+    Ensemble,
+    EnsembleKind,
+    ForceFieldPropagator,
+    ForceProvider,
+    forces_of,
+)
+from forcefield.shift import shift_between
 from forcefield.shooting import friction_through
-from shared.evaluation.candidates import Variant, repeated
+from shared.errors import InputError
+from shared.evaluation.candidates import FeatureShift, Variant, repeated
 from shared.evaluation.systems import Past, System
 from shared.friction import friction_from_frames, friction_spread
 from shared.state import PhaseState
@@ -39,6 +48,8 @@ class Dynamics:
         name: as in configs.
         forces: (system, compiled) -> what gives the forces of a start.
         timestep_fs: None: the reference's own.
+        weights: name -> SHA-256.
+        potential: gives the network, where the forces are one's.
     """
 
     def __init__(
@@ -47,9 +58,11 @@ class Dynamics:
         forces: Callable[[System, bool], ForceProvider],
         timestep_fs: float | None = None,
         weights: dict[str, str] | None = None,
+        potential: Callable[[], LoadedPotential] | None = None,
     ) -> None:
         self.fits_friction = True
         self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
+        self._potential = potential
         self.weights = weights or {}
         self.identity = " ".join([name, *self.weights.values()])
 
@@ -60,14 +73,14 @@ class Dynamics:
         return self._timestep_fs or system.interval_fs
 
     def propagator(self, system: System, variant: Variant) -> ForceFieldPropagator:
-        kind, temperature = "nve", system.temperature_K
+        kind: EnsembleKind = "nve"
         if variant in ("fitted", "unknown"):
             kind = "nose-hoover"
         elif variant == "nvt":
             kind = "bussi"
         return _Propagator(
             lambda compiled: self._forces(system, compiled),
-            ensemble=Ensemble(kind, None if kind == "nve" else temperature),  # type: ignore[arg-type]
+            ensemble=Ensemble(kind, None if kind == "nve" else system.temperature_K),
             timestep_fs=self.step_fs(system),
             dof=None if _like_md17(system) else lambda n_atoms: 3 * n_atoms - 6,
             reference=system.reference,
@@ -121,6 +134,12 @@ class Dynamics:
             forces.append(found[1].detach().double().cpu().numpy())
         return np.concatenate(energies), np.concatenate(forces)
 
+    def feature_shift(self, system: System, before: Float, after: Float) -> FeatureShift:
+        """Of the diffused features; raises InputError where there is no diffusion."""
+        if self._potential is None:
+            raise InputError(f"{self.name} has no diffusion")
+        return shift_between(self._potential(), system.numbers, before, after)
+
     def evaluations_per_ps(self, system: System) -> float | None:
         """Force evaluations per ps of one replica."""
         return FS_PER_PS / self.step_fs(system)
@@ -159,17 +178,15 @@ def open_candidate(name: str) -> Dynamics:
         InputError: there is none; the message names those there are.
     """
     opened = open_checkpoint(name)
-    loaded: LoadedPotential | None = None
+    potential = cache(partial(build, opened))
 
     def forces(system: System, compiled: bool) -> ForceProvider:
-        nonlocal loaded
         types_of(opened.config, system.numbers)
-        loaded = loaded or build(opened)
-        return forces_of(loaded, compiled=compiled)
+        return forces_of(potential(), compiled=compiled)
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}
-    return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights)
+    return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights, potential)
 
 
 def open_sgdml(name: str = "") -> Dynamics:

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,18 @@ from shared.units import KB_EV_PER_K, masses
 if TYPE_CHECKING:
     from forcefield.load import LoadedPotential
 
-__all__ = ["Ensemble", "ForceFieldPropagator", "ForceProvider", "Observables", "forces_of"]
+__all__ = [
+    "Ensemble",
+    "EnsembleKind",
+    "ForceFieldPropagator",
+    "ForceProvider",
+    "Observables",
+    "forces_of",
+]
 
 Float = npt.NDArray[np.float64]
+
+EnsembleKind = Literal["nve", "nose-hoover", "nose-hoover-chain", "bussi", "langevin"]
 
 ForceProvider = Callable[[PhaseState], ForceFunction]
 """The forces of the atoms and the number of replicas of a state."""
@@ -56,15 +65,14 @@ class Ensemble:
         InputError: no such ensemble, a number that is not positive, or no temperature.
     """
 
-    kind: Literal["nve", "nose-hoover", "nose-hoover-chain", "bussi", "langevin"] = "nve"
+    kind: EnsembleKind = "nve"
     temperature_K: float | None = None
     wavenumber_per_cm: float = 1700.0
     relaxation_fs: float = 500.0
     links: int = 3
 
     def __post_init__(self) -> None:
-        kinds = ("nve", "nose-hoover", "nose-hoover-chain", "bussi", "langevin")
-        if self.kind not in kinds:
+        if self.kind not in (kinds := get_args(EnsembleKind)):
             raise InputError(f"no ensemble {self.kind}; there are {', '.join(kinds)}")
         if self.kind != "nve" and self.temperature_K is None:
             raise InputError(f"ensemble {self.kind} needs a temperature")

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.command import FILES, LENGTH, Options, run_command
+from shared.command import DEVICE, FILES, FRAME, LENGTH, REPLICAS, Options, run_command
 from shared.errors import InputError
-from shared.run import Job, Run, check_arguments, checked_device
+from shared.run import Job, Run, check_arguments, checked_device, common_settings
 
 if TYPE_CHECKING:
     from forcefield.propagator import Ensemble, ForceFieldPropagator
@@ -126,9 +126,7 @@ def simulate(
     from ase import Atoms
 
     from forcefield.load import build, open_checkpoint, types_of
-    from shared.checkpoint import CONFIG
     from shared.io import read_start
-    from shared.provenance import file_checksum
     from shared.start import degrees_of_freedom, with_velocities
 
     opened = open_checkpoint(checkpoint)
@@ -168,16 +166,17 @@ def simulate(
     origin = pair or origin
 
     settings = {
-        "molecule": molecule,
-        "checkpoint": config.name,
-        "checkpoint_sha256": file_checksum(opened.folder / CONFIG),  # it holds that of the weights
-        "source_sha256": file_checksum(source),
-        "frame": frame,
-        "history_interval_fs": history_interval_fs,
-        "start_velocities": origin,
-        "seed": seed,
-        "replicas": replicas,
-        "frame_interval_fs": interval_fs,
+        **common_settings(
+            source,
+            opened,
+            molecule=molecule,
+            frame=frame,
+            history_interval_fs=history_interval_fs,
+            start_velocities=origin,
+            seed=seed,
+            replicas=replicas,
+            frame_interval_fs=interval_fs,
+        ),
         "timestep_fs": timestep_fs,
         "ensemble": str(motion),
         "dtype": dtype,
@@ -287,7 +286,7 @@ def _paired(
 
 _OPTIONS: Options = {
     "start": {
-        "frame": (int, "N", "frame, from 0, negative from the end (default: last)"),
+        **FRAME,
         "history-interval-fs": (
             float,
             "FS",
@@ -300,12 +299,12 @@ _OPTIONS: Options = {
             "of drawn start velocities and of the thermostat, K (default: the checkpoint's, else "
             f"{_ROOM:g})",
         ),
-        "replicas": (int, "R", "how many trajectories"),
+        **REPLICAS,
         "seed": (int, "N", "of start velocities and thermostat"),
     },
     "force field": {
         "checkpoint": (str, "NAME", "name of a shipped force field, or a folder"),
-        "device": (str, "DEVICE", "cpu or cuda"),
+        **DEVICE,
         "dtype": (DTYPES, None, "precision of the network; the state is float64"),
     },
     "dynamics": {

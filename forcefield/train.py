@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.command import train_command
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,14 +134,7 @@ def parser() -> "ArgumentParser":
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 0 done, 2 bad input."""
-    from shared.config import parse_config
-
-    try:
-        train(parse_config(parser(), argv))
-    except InputError as error:
-        print(f"forcefield.train: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return train_command("forcefield.train", parser, train, argv)
 
 
 def train(settings: Any) -> Path:
@@ -149,8 +143,7 @@ def train(settings: Any) -> Path:
 
     from forcefield.labelled import load_labelled
     from forcefield.training import Training, build_potential, release
-    from shared.config import store_run
-    from shared.training import make_trainer
+    from shared.training import fit
 
     torch.set_flush_denormal(True)
     run = settings.run
@@ -158,23 +151,9 @@ def train(settings: Any) -> Path:
     held_out = load_labelled(settings.data, "validation")
     module = Training(build_potential(settings, frames), frames, held_out, settings)
     out = Path(run.out)
-    trainer = make_trainer(
-        out,
-        epochs=-(-run.steps // run.epoch_steps),
-        monitor=run.monitor,
-        ema_decay=settings.optimiser.ema_decay,
-        accelerator=run.accelerator,
-        devices=run.devices,
-        nodes=run.nodes,
-        progress=sys.stderr.isatty(),
-        keep_every=run.keep_every,
-    )
-    if trainer.is_global_zero:
-        store_run(out, settings, seed=run.seed, data=sorted({f.path for f in frames}))
-    last = out / "last.ckpt"
-    resume = str(last) if run.resume and last.exists() else None
-    trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
-    return release(module, settings, out) if trainer.is_global_zero else out / run.name
+    files = sorted({f.path for f in frames})
+    first = fit(module, settings, data=files, keep_every=run.keep_every)
+    return release(module, settings, out) if first else out / run.name
 
 
 if __name__ == "__main__":

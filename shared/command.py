@@ -1,7 +1,8 @@
-"""The command lines that take a frame and give a trajectory: options, log lines, exit codes.
+"""The command lines of both heads: options, log lines, exit codes.
 
-The command line is the signature of a function, its help a table of options. Nothing heavy is
-imported before the arguments are read.
+`run_command` takes a frame and gives a trajectory: the command line is the signature of a function,
+its help a table of options. `train_command` takes a config. Nothing heavy is imported before the
+arguments are read.
 
 Exit codes: 0 done; 2 bad input (one line, nothing written); 1 anything else: interrupted by Ctrl-C,
 a disk that is full (what was written stays valid, `--resume` goes on), or no replica left whole.
@@ -13,23 +14,37 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shared.errors import InputError
 from shared.run import FORMATS, Run
 
-__all__ = ["FILES", "LENGTH", "Options", "run_command"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+__all__ = [
+    "DEVICE",
+    "FILES",
+    "FRAME",
+    "LENGTH",
+    "REPLICAS",
+    "Options",
+    "run_command",
+    "train_command",
+]
 
 # Group -> option -> type or choices (bool: a switch), metavar, help. Where the default in the
 # function's signature is not None it is added to the help.
-Options = dict[str, dict[str, tuple[Any, str | None, str]]]
+Group = dict[str, tuple[Any, str | None, str]]
+Options = dict[str, Group]
 
-LENGTH: dict[str, tuple[Any, str | None, str]] = {
-    "length-ps": (float, "PS", "length of the trajectory, ps")
-}
-"""What every run can be asked for, in the group "output", before its interval."""
-
-FILES: dict[str, tuple[Any, str | None, str]] = {
+# What every run can be asked for.
+FRAME: Group = {"frame": (int, "N", "frame, from 0, negative from the end (default: last)")}
+REPLICAS: Group = {"replicas": (int, "R", "how many trajectories")}
+DEVICE: Group = {"device": (str, "DEVICE", "cpu or cuda")}
+LENGTH: Group = {"length-ps": (float, "PS", "length of the trajectory, ps")}
+FILES: Group = {
     "out": (
         str,
         "PATH",
@@ -40,7 +55,6 @@ FILES: dict[str, tuple[Any, str | None, str]] = {
     "overwrite": (bool, None, "replace the outputs of an earlier run"),
     "plot": (bool, None, "write a PNG: temperature, bond deviation, RMSD to the start"),
 }
-"""And after it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,6 +129,30 @@ def run_command(
     if not run.survived:
         print(f"{program}: no replica is whole, stopped", file=sys.stderr)
         return 1
+    return 0
+
+
+def train_command(
+    program: str,
+    parser: "Callable[[], ArgumentParser]",
+    train: Callable[[Any], Path],
+    argv: list[str] | None,
+) -> int:
+    """Read a config, train by it; returns the exit code, 0 done, 2 bad input.
+
+    Args:
+        program: the module, as in `python -m`.
+        parser: of its config.
+        train: takes the sections of the config.
+        argv: arguments; None: those of the process.
+    """
+    from shared.config import parse_config
+
+    try:
+        train(parse_config(parser(), argv))
+    except InputError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

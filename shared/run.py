@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import InputError
 
 if TYPE_CHECKING:
-    from shared.checkpoint import CheckpointConfig
+    from shared.checkpoint import Checkpoint, CheckpointConfig
     from shared.record import RunRecord
     from shared.state import PhaseState
 
-__all__ = ["FORMATS", "Job", "Run", "check_arguments", "checked_device"]
+__all__ = ["FORMATS", "Job", "Run", "check_arguments", "checked_device", "common_settings"]
 
 FORMATS = ("dcd", "xtc", "h5", "extxyz")
 
@@ -117,6 +117,36 @@ def checked_device(device: str) -> str:
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(f"there is no device {device!r} here; choose cpu")
     return device
+
+
+def common_settings(
+    source: str | Path,
+    checkpoint: "Checkpoint",
+    *,
+    molecule: str,
+    frame: int | None,
+    history_interval_fs: float | None,
+    start_velocities: str,
+    seed: int,
+    replicas: int,
+    frame_interval_fs: float,
+) -> dict[str, Any]:
+    """What the `settings` of every `Job` begin with, in the order that a resumed run is checked."""
+    from shared.checkpoint import CONFIG
+    from shared.provenance import file_checksum
+
+    return {
+        "molecule": molecule,
+        "checkpoint": checkpoint.config.name,
+        "checkpoint_sha256": file_checksum(checkpoint.folder / CONFIG),  # holds the weights' own
+        "source_sha256": file_checksum(source),
+        "frame": frame,
+        "history_interval_fs": history_interval_fs,
+        "start_velocities": start_velocities,
+        "seed": seed,
+        "replicas": replicas,
+        "frame_interval_fs": frame_interval_fs,
+    }
 
 
 class Job:

@@ -6,6 +6,8 @@ where Adam alone left 0.41 (docs/training.md).
 """
 
 import math
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,6 +151,40 @@ def averaged(decay: float, folder: Path, keep_every: int | None = None) -> Any:
                 save_file(tensors, folder / f"{step}.safetensors")
 
     return FastStartEMA()
+
+
+def fit(module: Any, settings: Any, *, data: Iterable[Path], keep_every: int | None = None) -> bool:
+    """Train, or go on training, as the sections `run` and `optimiser` of a config say.
+
+    Args:
+        module: a LightningModule.
+        settings: all sections of the config; stored in the run folder.
+        data: files that were read, for the record.
+        keep_every: as in `make_trainer`.
+
+    Returns:
+        whether this process is the one of a data-parallel run that shall release the weights.
+    """
+    from shared.config import store_run
+
+    run, out = settings.run, Path(settings.run.out)
+    trainer = make_trainer(
+        out,
+        epochs=-(-run.steps // run.epoch_steps),
+        monitor=run.monitor,
+        ema_decay=settings.optimiser.ema_decay,
+        accelerator=run.accelerator,
+        devices=run.devices,
+        nodes=run.nodes,
+        progress=sys.stderr.isatty(),
+        keep_every=keep_every,
+    )
+    if trainer.is_global_zero:
+        store_run(out, settings, seed=run.seed, data=data)
+    last = out / "last.ckpt"
+    resume = str(last) if run.resume and last.exists() else None
+    trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
+    return bool(trainer.is_global_zero)
 
 
 def make_trainer(

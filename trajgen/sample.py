@@ -10,9 +10,9 @@ a disk that is full (what was written stays valid, `--resume` goes on), or no re
 import sys
 from pathlib import Path
 
-from shared.command import FILES, LENGTH, Options, run_command
+from shared.command import DEVICE, FILES, FRAME, LENGTH, REPLICAS, Options, run_command
 from shared.errors import InputError
-from shared.run import Job, Run, check_arguments, checked_device
+from shared.run import Job, Run, check_arguments, checked_device, common_settings
 
 __all__ = ["Run", "main", "sample"]
 
@@ -100,9 +100,7 @@ def sample(
 
     import numpy as np
 
-    from shared.checkpoint import CONFIG
     from shared.io import read_start
-    from shared.provenance import file_checksum
     from shared.start import degrees_of_freedom, with_velocities
     from trajgen.load import acceleration_interval, build, choose, open_checkpoint
 
@@ -139,16 +137,17 @@ def sample(
     interval_fs = generator.lag_fs if interval_fs is None else float(interval_fs)
     generator.steps_per_frame(interval_fs)
     settings = {
-        "molecule": molecule,
-        "checkpoint": config.name,
-        "checkpoint_sha256": file_checksum(chosen.folder / CONFIG),  # it holds that of the weights
-        "source_sha256": file_checksum(source),
-        "frame": frame,
-        "history_interval_fs": history_interval_fs,
-        "start_velocities": origin,
-        "seed": seed,
-        "replicas": replicas,
-        "frame_interval_fs": interval_fs,
+        **common_settings(
+            source,
+            chosen,
+            molecule=molecule,
+            frame=frame,
+            history_interval_fs=history_interval_fs,
+            start_velocities=origin,
+            seed=seed,
+            replicas=replicas,
+            frame_interval_fs=interval_fs,
+        ),
         "lag_fs": generator.lag_fs,
         "sampler": generator.sampler,
         "steps": generator.steps,
@@ -192,7 +191,7 @@ def sample(
 
 _OPTIONS: Options = {
     "start": {
-        "frame": (int, "N", "frame, from 0, negative from the end (default: last)"),
+        **FRAME,
         "history-interval-fs": (
             float,
             "FS",
@@ -204,7 +203,7 @@ _OPTIONS: Options = {
             "K",
             "of drawn start velocities, K; sets the start only (default: the checkpoint's)",
         ),
-        "replicas": (int, "R", "how many trajectories"),
+        **REPLICAS,
         "seed": (int, "N", "of start velocities and noise"),
     },
     "model": {
@@ -227,7 +226,7 @@ _OPTIONS: Options = {
             "relaxation time of a weak-coupling thermostat at the training temperature, fs "
             "(default: none)",
         ),
-        "device": (str, "DEVICE", "cpu or cuda"),
+        **DEVICE,
     },
     "output": {
         **LENGTH,

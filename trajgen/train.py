@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.command import train_command
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -205,22 +206,14 @@ def parser() -> "ArgumentParser":
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 0 done, 2 bad input."""
-    from shared.config import parse_config
-
-    try:
-        train(parse_config(parser(), argv))
-    except InputError as error:
-        print(f"trajgen.train: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return train_command("trajgen.train", parser, train, argv)
 
 
 def train(settings: Any) -> Path:
     """Train with the sections of a config; returns the folder of the released checkpoint."""
     import torch
 
-    from shared.config import store_run
-    from shared.training import make_trainer
+    from shared.training import fit
     from trajgen.calibration import calibrate
     from trajgen.checkpoints import model_class
     from trajgen.samplers import check_sampler
@@ -232,22 +225,7 @@ def train(settings: Any) -> Path:
     series = load_series(data, pair_velocities=model_class(run.mode).pair_velocities)
     module = Training(build_model(settings, series), series, settings)
     out = Path(run.out)
-    trainer = make_trainer(
-        out,
-        epochs=-(-run.steps // run.epoch_steps),
-        monitor=run.monitor,
-        ema_decay=settings.optimiser.ema_decay,
-        accelerator=run.accelerator,
-        devices=run.devices,
-        nodes=run.nodes,
-        progress=sys.stderr.isatty(),
-    )
-    if trainer.is_global_zero:
-        store_run(out, settings, seed=run.seed, data=data_files(data))
-    last = out / "last.ckpt"
-    resume = str(last) if run.resume and last.exists() else None
-    trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
-    if not trainer.is_global_zero:
+    if not fit(module, settings, data=data_files(data)):
         return out / run.name
     folder = release(module, settings, out)
     if settings.calibration.length_ps:

@@ -6,6 +6,7 @@ the group `trajgen.propagators`, one per kind, so that this package imports neit
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,7 +19,15 @@ from shared.errors import InputError
 from shared.evaluation.systems import Past, System
 from shared.state import PhaseState, Propagator
 
-__all__ = ["GROUP", "Candidate", "KnowsEnergies", "Variant", "open_candidate"]
+__all__ = [
+    "GROUP",
+    "Candidate",
+    "FeatureShift",
+    "KnowsEnergies",
+    "KnowsFeatures",
+    "Variant",
+    "open_candidate",
+]
 
 Float = npt.NDArray[np.float64]
 Variant = Literal["", "fitted", "unknown", "nve", "nvt"]
@@ -82,6 +91,34 @@ class KnowsEnergies(Protocol):
     def energies_and_forces(self, system: System, positions: Float) -> tuple[Float, Float]:
         """Positions [F, N, 3] Å -> energies [F] eV, the isolated atoms' included, and forces
         [F, N, 3] eV/Å."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureShift:
+    """What becomes of diffused features between two geometries, of F pairs of frames.
+
+    Attributes:
+        features: ‖Z(T; A′) − Z(T; A)‖ [F].
+        diffusivity: ‖A′ − A‖ [F].
+        sizes: ‖Z(T; A)‖ [F].
+    """
+
+    features: Float
+    diffusivity: Float
+    sizes: Float
+
+
+@runtime_checkable
+class KnowsFeatures(Protocol):
+    """A candidate that may have diffused features."""
+
+    def feature_shift(self, system: System, before: Float, after: Float) -> FeatureShift:
+        """From frames [F, N, 3], Å, each to its partner in ``after`` [F, N, 3].
+
+        Raises:
+            InputError: it has no diffusion.
+        """
         ...
 
 

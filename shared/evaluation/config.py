@@ -18,6 +18,7 @@ from shared.evaluation import (
     p1_sparse,
     p2_stability,
     p3_energies,
+    p3_shift,
     p4_windows,
     p5_long,
     p6_distributions,
@@ -58,6 +59,7 @@ PARTS = {
         "P2", p2_stability.Stability, p2_stability.measure, ("md17", "isomers", "3bpa")
     ),
     "energies": Part("P3", p3_energies.Energies, p3_energies.measure, ("3bpa",)),
+    "shift": Part("P3", p3_shift.Shift, p3_shift.measure, ("3bpa",)),
     "windows": Part("P4", p4_windows.Windows, p4_windows.measure, ("md17",)),
     "long": Part("P5", p5_long.Long, p5_long.measure, ("md17",)),
     "distributions": Part(
@@ -168,7 +170,8 @@ def _check_numbers(part: str, settings: Any) -> None:
     for name in ("starts", "replicas", "samples", "ensemble", "length_ps", "frames", "isomers"):
         value = getattr(settings, name, None)
         values = value if isinstance(value, (tuple, list)) else [value]
-        least = 0 if (part, name) in (("sparse", "starts"), ("energies", "frames")) else 1e-9
+        none = (("sparse", "starts"), ("energies", "frames"), ("shift", "frames"))
+        least = 0 if (part, name) in none else 1e-9
         if any(v is not None and v < least for v in values):
             raise InputError(f"{part}.{name} must be more than 0, not {value}")
     for name in ("horizons", "ensemble_horizons"):

@@ -19,7 +19,7 @@ from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, RolledErrors, Skip
 from shared.evaluation.statistics import PooledErrors
 from shared.evaluation.trivial import TRIVIAL
-from shared.metrics.armse import squared_errors
+from shared.metrics.armse import Alignment, squared_errors
 
 __all__ = ["PUBLISHED", "S2LReal", "measure"]
 
@@ -142,7 +142,7 @@ def _window_means(
     row = row_of("s2l_real", "P1", system, candidate)
     rows = []
     for frames in settings.horizons:
-        per_start: dict[str, list[npt.NDArray[np.float64]]] = {"raw": [], "com": []}
+        per_start: dict[Alignment, list[npt.NDArray[np.float64]]] = {"raw": [], "com": []}
         for start in starts:
             inside = (numbers > numbers[start]) & (numbers <= numbers[start] + frames)
             window = sparse.data.positions[np.flatnonzero(inside)]
@@ -150,7 +150,7 @@ def _window_means(
                 continue
             for alignment, found in per_start.items():
                 mean = np.broadcast_to(window.mean(axis=0), window.shape)
-                found.append(squared_errors(mean, window, alignment, system.masses))  # type: ignore[arg-type]
+                found.append(squared_errors(mean, window, alignment, system.masses))
         for alignment, found in per_start.items():
             if not found:
                 continue

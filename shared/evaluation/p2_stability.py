@@ -2,8 +2,8 @@
 
 A bond off by more than 0.5 Å ends a replica (shared.metrics.stability); every saved frame is looked
 at. MD17 and isomers: starts are test frames of the surrogate, moved on as the model does best.
-3BPA: test frames of the temperature with Maxwell-Boltzmann velocities of it (neither momentum nor
-rotation, 3N − 6 degrees of freedom), as NVE and as NVT.
+3BPA: test frames of the temperature, or torsion scans at 300 K, with Maxwell-Boltzmann velocities
+(neither momentum nor rotation, 3N − 6 degrees of freedom), as NVE and as NVT.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from shared.evaluation.statistics import Estimate, bootstrap
 from shared.evaluation.systems import (
     HISTORY,
     SETS,
-    Labelled,
     Series,
+    Starts,
     System,
     isomers_under_test,
-    three_bpa,
+    three_bpa_starts,
 )
 from shared.evaluation.trivial import TRIVIAL
 from shared.kinetics import maxwell_boltzmann
@@ -65,16 +65,16 @@ class Stability:
 
 def simulated(
     candidate: Candidate,
-    on: Series | Labelled,
+    on: Series | Starts,
     variant: Variant,
     settings: Stability,
     context: Context,
 ) -> LongRun:
     """The simulation that stability and distributions are read from."""
     system = on.system
-    if isinstance(on, Labelled):
-        chosen = np.linspace(0, len(on.test) - 1, settings.replicas).round().astype(int)
-        positions = on.test.positions[chosen]
+    if isinstance(on, Starts):
+        chosen = np.linspace(0, len(on.positions) - 1, settings.replicas).round().astype(int)
+        positions = on.positions[chosen]
         velocities = maxwell_boltzmann(
             system.numbers,
             system.temperature_K,
@@ -131,18 +131,18 @@ def measure(candidate: Candidate, name: str, settings: Stability, context: Conte
             run = simulated(candidate, on, variant, settings, context)
             rows += _rows(candidate, system, variant, run)
             _save(candidate, system, variant, run, context)
-        if isinstance(on, Labelled):
-            largest = float(bond_deviation(on.test.positions, system.bonds).max())
+        if isinstance(on, Starts):
+            largest = float(bond_deviation(on.positions, system.bonds).max())
             row = row_of("stability", "P2", system, candidate)
-            columns = {"metric": "largest bond deviation", "unit": "Å", "n": len(on.test)}
+            columns = {"metric": "largest bond deviation", "unit": "Å", "n": len(on.positions)}
             rows.append(row(largest, model="reference", **columns))
     return rows
 
 
-def _subjects(name: str, context: Context) -> list[Series] | list[Labelled]:
+def _subjects(name: str, context: Context) -> list[Series] | list[Starts]:
     """What a system of any data set stands for."""
     if name in SETS["3bpa"]:
-        return [three_bpa(name)]
+        return [three_bpa_starts(name)]
     if name in SETS["isomers"]:
         return isomers_under_test("xtb")[0]
     return [load_series(name, context)]

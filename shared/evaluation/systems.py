@@ -2,7 +2,8 @@
 
 Three kinds of reference: `Series`, consecutive frames; `SparseFrames`, frames by their number in a
 trajectory that is not all there; `Labelled`, frames with energies and forces that have no order.
-Each knows its `System`, which is all that a model is told about it.
+`Starts` are structures that simulations begin from, and no more. Each knows its `System`, which is
+all that a model is told about it.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from shared.data.md17 import (
 from shared.data.rmd17 import RMD17Frames, load_rmd17
 from shared.data.splits import SHORT_TO_LONG, FrameRange
 from shared.data.three_bpa import SLICES, TEMPERATURES_K, load_3bpa
+from shared.data.torsion_scan import SCAN, SCAN_LABEL, torsion_scans
 from shared.errors import InputError
 from shared.metrics.stability import ReferenceBonds, bond_deviation, reference_bonds
 from shared.units import masses
@@ -37,6 +39,7 @@ __all__ = [
     "Past",
     "Series",
     "SparseFrames",
+    "Starts",
     "System",
     "check_systems",
     "data_files",
@@ -45,6 +48,7 @@ __all__ = [
     "sparse_frames",
     "surrogate",
     "three_bpa",
+    "three_bpa_starts",
 ]
 
 Float = npt.NDArray[np.float64]
@@ -56,7 +60,7 @@ HISTORY = 24  # frames before a start that a model is told of, where they are th
 SETS: dict[str, tuple[str, ...]] = {
     "md17": MOLECULES,
     "isomers": ("unseen",),
-    "3bpa": (*(f"{kelvin}K" for kelvin in TEMPERATURES_K), *SLICES),
+    "3bpa": (*(f"{kelvin}K" for kelvin in TEMPERATURES_K), *SLICES, SCAN),
 }
 """The data sets, and the systems that each has."""
 
@@ -232,6 +236,14 @@ class Labelled:
     test: LabelledFrames
 
 
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """Structures [M, N, 3], Å, whose velocities are drawn at the temperature of their system."""
+
+    system: System
+    positions: Float
+
+
 # --- the data sets ------------------------------------------------------------------------------
 
 
@@ -310,22 +322,47 @@ def three_bpa(name: str) -> Labelled:
     Slices have no temperature of their own; what starts from them is at 300 K.
 
     Raises:
-        InputError: a file is not here.
+        InputError: a file is not here, or the system has no labels.
     """
+    if name == SCAN:
+        raise InputError(f"{SCAN} has no energies and forces")
     train, test = load_3bpa("train_300K"), load_3bpa(f"test_{name}")
     official = test.path.stem.startswith("test")
     kind = "" if official else f" ({test.path.stem}, part of train_mixedT)"
-    system = _system(
+    kelvin = 300.0 if name in SLICES else float(name.removesuffix("K"))
+    system = _bpa(name, f"3BPA {name}{kind}", train, kelvin, test.path)
+    return Labelled(system, train, test)
+
+
+@lru_cache(maxsize=4)
+def three_bpa_starts(name: str) -> Starts:
+    """What simulations of 3BPA begin from: its test frames, or torsion scans at 300 K.
+
+    The scans stand in for the slices of dihedrals where the official files are not here: all
+    rotatable bonds of the training frame whose bonds are nearest their mean lengths.
+
+    Raises:
+        InputError: a file is not here.
+    """
+    if name != SCAN:
+        labelled = three_bpa(name)
+        return Starts(labelled.system, labelled.test.positions)
+    train = load_3bpa("train_300K")
+    system = _bpa(name, f"3BPA {SCAN_LABEL}", train, 300.0)
+    return Starts(system, torsion_scans(system.numbers, system.reference))
+
+
+def _bpa(name: str, data: str, train: LabelledFrames, kelvin: float, *files: Path) -> System:
+    return _system(
         name,
-        f"3BPA {name}{kind}",
+        data,
         train.numbers,
         train.positions,
         interval_fs=0.5,
-        temperature_K=300.0 if name in SLICES else float(name.removesuffix("K")),
+        temperature_K=kelvin,
         thermostat="none",
-        files=(train.path, test.path),
+        files=(train.path, *files),
     )
-    return Labelled(system, train, test)
 
 
 def _md17(series: MD17Series, molecule: str, train: npt.NDArray[Any]) -> Series:
@@ -410,7 +447,7 @@ def data_files(part: str, systems: list[str]) -> list[Path]:
     }
     found: list[Path] = []
     for name in systems:
-        load = three_bpa if name in SETS["3bpa"] else loaders.get(part, surrogate)
+        load = three_bpa_starts if name in SETS["3bpa"] else loaders.get(part, surrogate)
         try:
             if name in SETS["isomers"]:
                 found += isomers_under_test("xtb")[0][0].system.files

@@ -75,6 +75,7 @@ _SHOWN = (
     "stable share",
     "RMSE of energies",
     "RMSE of forces",
+    "feature shift / diffusivity shift",
     "ADE",
     "S2S, contiguous starts",
     "bond JSD / static-oracle",

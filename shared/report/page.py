@@ -26,6 +26,7 @@ PARTS = {
     "s2l_real": ("Short to long, real frames", "Trained on real frames before 20 000."),
     "stability": ("Stability", "How long molecules stay whole, and what their energy does."),
     "energies": ("Energies and forces", "Against the reference calculation, frame by frame."),
+    "shift": ("Shift of features", "What heat does to diffused features and to the diffusivity."),
     "windows": ("Short windows", "Ten frames of 5 fs given, twenty predicted."),
     "long": ("Long horizon", "Where heavy atoms are after 3 000 frames."),
     "distributions": ("Distributions", "Geometry, spectrum and memory of long trajectories."),
@@ -36,6 +37,7 @@ _HEADLINES = ("RMSE com", "ADE", "S2S", "stable share", "bond JSD / static-oracl
 _COUNTED = {
     "stability": "replicas",
     "energies": "frames",
+    "shift": "pairs of frames",
     "windows": "starts",
     "distributions": "windows",
     "cost": "runs",

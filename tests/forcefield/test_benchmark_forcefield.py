@@ -155,6 +155,22 @@ def test_quick_run_resumes(modules, tiny: Path, tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.data
+def test_stability_from_torsion_scans(modules, tiny: Path, tmp_path: Path) -> None:
+    """A column of its own, labelled, without a target."""
+    settings = modules.models.Settings(
+        replicas=2, stability_ps=0.01, engine="eager", folder=tmp_path
+    )
+    rows = modules.dynamics.stability(modules.models.model(str(tiny)), "torsion-scan", settings)
+    assert {row.data for row in rows} == {
+        "3BPA torsion scans built from a training frame, nve 0.5 fs"
+    }
+    assert all(row.note.startswith("torsion-scan: torsion scans built") for row in rows)
+    assert not any(row.target for row in rows)
+    starts = [modules.models.start(system, 2).positions for system in ("torsion-scan", "300K")]
+    assert not np.allclose(*starts)
+
+
+@pytest.mark.data
 def test_interrupted_simulation_goes_on(modules, tiny: Path, tmp_path: Path, monkeypatch) -> None:
     from dataclasses import replace
 

@@ -7,6 +7,7 @@ import pytest
 
 from shared.data.gfn2 import (
     WATER,
+    Ensemble,
     XTBDynamics,
     XTBEngine,
     XTBSettings,
@@ -84,10 +85,10 @@ def test_the_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("ensemble", ["bussi", "langevin"])
-def test_thermostats_sample_the_canonical_distribution(ensemble: str) -> None:
+def test_thermostats_sample_the_canonical_distribution(ensemble: Ensemble) -> None:
     """On springs: mean and variance of K, and of the potential for Langevin."""
     settings = XTBSettings(
-        ensemble=ensemble,  # type: ignore[arg-type]
+        ensemble=ensemble,
         temperature_K=300.0,
         timestep_fs=1.0,
         interval_fs=1.0,

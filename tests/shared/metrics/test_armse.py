@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 from shared.data.md17 import load_md17s, load_md17s_oracle
 from shared.kinetics import backward_velocity
 from shared.metrics.armse import (
+    Alignment,
     armse,
     bootstrap_interval,
     displacement_errors,
@@ -75,8 +76,9 @@ def test_alignment_never_raises_the_error() -> None:
 def test_a_frame_that_is_nan_spoils_only_itself() -> None:
     reference, predicted = molecule(2, 3), molecule(2, 3)
     predicted[1, 2] = np.nan
+    alignment: Alignment
     for alignment in ("raw", "com", "aligned"):
-        squared = squared_errors(predicted, reference, alignment, MASSES)  # type: ignore[arg-type]
+        squared = squared_errors(predicted, reference, alignment, MASSES)
         assert np.isnan(squared).sum() == 1
         assert np.isnan(squared[1, 2])
 
