@@ -53,7 +53,7 @@ class CalibrationConfig:
 
     length_ps: float = 0.0
     replicas: int = 32
-    coupling_ps: float = 0.25
+    coupling_ps: float = 1.0
 
 
 def calibrate(
