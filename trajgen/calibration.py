@@ -16,7 +16,6 @@ the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made with
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +59,7 @@ def calibrate(
     folder: Path,
     series: list[Series],
     frames: tuple[int, int],
-    settings: Any,
+    settings: CalibrationConfig,
     *,
     compile: bool = True,
 ) -> None:
@@ -92,7 +91,7 @@ def calibrate(
 
 
 def measure(
-    generator: Generator, series: Series, frames: tuple[int, int], settings: Any
+    generator: Generator, series: Series, frames: tuple[int, int], settings: CalibrationConfig
 ) -> dict[str, float]:
     """Frictions of the classes of one molecule, 1/fs, as the module says.
 
