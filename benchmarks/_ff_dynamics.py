@@ -86,7 +86,8 @@ def long_run(
     n_frames = max(2, round(length_ps * FS_PER_PS / INTERVAL_FS))
     state = start(system, replicas)
     model.require(state.numbers)
-    name = f"3bpa-{system}-{ensemble}-{replicas}x{length_ps:g}ps"
+    counted = dof(len(state.numbers))
+    name = f"3bpa-{system}-{ensemble}-{counted}dof-{replicas}x{length_ps:g}ps"
     folder = weights_folder(model, settings.folder) / name
     kelvin = None if ensemble == "nve" else float(STARTS[system])
     bonds, frame = reference()

@@ -2,7 +2,7 @@
 
 Networks run in float32, as they ship. 3BPA starts are evenly spaced test frames of a temperature,
 or torsion scans built from a training frame, with Maxwell-Boltzmann velocities of that temperature
-(of scans 300 K), which counts 3N − 3 degrees of freedom.
+(of scans 300 K): they neither drift nor rotate, and temperatures count 3N − 6 degrees of freedom.
 """
 
 from collections.abc import Callable
@@ -197,13 +197,16 @@ def start(system: str, replicas: int) -> PhaseState:
         raise Skip(f"3BPA {system} has {len(x)} structures for {replicas} replicas")
     kelvin = STARTS[system]
     rng = np.random.default_rng([SEED, kelvin])
-    v = maxwell_boltzmann(numbers, kelvin, rng, replicas, dof=dof(len(numbers)))
-    return PhaseState(numbers, x[_evenly(len(x), replicas)], velocities=v)
+    x = x[_evenly(len(x), replicas)]
+    v = maxwell_boltzmann(
+        numbers, kelvin, rng, replicas, remove_rotation=True, dof=dof(len(numbers)), positions=x
+    )
+    return PhaseState(numbers, x, velocities=v)
 
 
 def dof(n_atoms: int) -> int:
-    """Degrees of freedom that temperatures count: momentum is zero."""
-    return 3 * n_atoms - 3
+    """Degrees of freedom that temperatures count: neither drift nor rotation is left."""
+    return 3 * n_atoms - 6
 
 
 @lru_cache(maxsize=1)

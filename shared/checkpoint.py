@@ -53,7 +53,8 @@ class CheckpointConfig:
         molecules: name -> what the head needs to recognise that molecule; empty if any will do.
         normalisation: constants of the head that belong to the weights.
         temperature_K: of the training data, or None where it has no single one.
-        temperature_convention: degrees of freedom that it counts, "3N", "3N-3" or "3N-6".
+        temperature_convention: degrees of freedom that it counts: "3N", all, as in MD17; "3N-3",
+            without momentum; "3N-6", those left without rotation, too (3N − 5 if linear).
         defaults: of a roll-out, such as lag_fs, sampler, steps.
         provenance: data, training, versions, dates, licence: free, for readers.
         units: always `UNITS`.

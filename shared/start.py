@@ -3,28 +3,40 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
+from shared.metrics.energetics import internal_dof
 from shared.state import PhaseState
 
 __all__ = ["degrees_of_freedom", "with_velocities"]
 
 
-def degrees_of_freedom(config: CheckpointConfig, n_atoms: int) -> int:
-    """What the temperature of a checkpoint counts.
+def degrees_of_freedom(
+    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> int:
+    """What the temperature of a checkpoint counts; "3N-6" is 3N − 5 for a linear molecule.
+
+    Args:
+        config: the checkpoint's.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
 
     Raises:
         InputError: an unknown convention, or a molecule too small for it.
     """
-    missing = {"3N": 0, "3N-3": 3, "3N-6": 6}.get(config.temperature_convention)
-    if missing is None or 3 * n_atoms <= missing:
+    n_atoms, convention = np.size(numbers), config.temperature_convention
+    left = {"3N": 3 * n_atoms, "3N-3": 3 * n_atoms - 3}.get(convention, 0)
+    if convention == "3N-6":
+        left = round(internal_dof(positions, numbers)["all"])
+    if left <= 0:
         raise InputError(
             f"checkpoint {config.name}: no temperature is defined for {n_atoms} atoms by the "
-            f"convention {config.temperature_convention!r}"
+            f"convention {convention!r}"
         )
-    return 3 * n_atoms - missing
+    return left
 
 
 def with_velocities(
@@ -64,7 +76,7 @@ def with_velocities(
         start.n_replicas,
         remove_momentum=True,
         remove_rotation=True,
-        dof=degrees_of_freedom(config, start.n_atoms),
+        dof=degrees_of_freedom(config, start.numbers, start.positions[0]),
         positions=start.positions,
     )
     return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"

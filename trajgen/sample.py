@@ -119,7 +119,7 @@ def sample(
             f"at {trained:g} K"
         )
     start, origin = with_velocities(start.replicate(replicas), config, temperature, seed)
-    dof = degrees_of_freedom(config, start.n_atoms)
+    dof = degrees_of_freedom(config, start.numbers, start.positions[0])
 
     from shared.record import RunRecord
     from trajgen.rollout import Generator

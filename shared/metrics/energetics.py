@@ -86,7 +86,7 @@ def internal_dof(positions: npt.ArrayLike, numbers: npt.ArrayLike) -> dict[str, 
     matrix = rigid.swapaxes(-1, -2).reshape(*rigid.shape[:-3], -1, 6)
     basis, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
     basis = basis * (sizes > 1e-6 * sizes[..., :1])[..., None, :]
-    shares = (basis**2).reshape(-1, len(roots), 18).sum(axis=-1).mean(axis=0)
+    shares = (basis**2).reshape(-1, len(roots), 3 * basis.shape[-1]).sum(axis=-1).mean(axis=0)
     return {name: float((3 - shares[members]).sum()) for name, members in _groups(numbers).items()}
 
 

@@ -11,10 +11,17 @@ from forcefield.compiled import compile_energy_forces
 from forcefield.integrators import ForceFunction
 from forcefield.load import load_potential
 from forcefield.propagator import Ensemble, ForceFieldPropagator, forces_of
+from shared.checkpoint import CheckpointConfig
 from shared.data.locate import data_root
 from shared.data.sgdml import SGDML, sgdml_model
 from shared.errors import InputError
-from shared.kinetics import maxwell_boltzmann, temperature
+from shared.kinetics import (
+    maxwell_boltzmann,
+    remove_momentum,
+    remove_rotation,
+    temperature,
+)
+from shared.start import degrees_of_freedom, with_velocities
 from shared.state import PhaseState, Propagator
 from shared.units import masses
 from tests.forcefield.analytic import WATER, WATER_POSITIONS, morse
@@ -163,6 +170,28 @@ def test_it_goes_on_with_the_surrogate_data() -> None:
         errors.append(np.sqrt(np.square(state.positions - ahead).mean()))
     assert errors[0] < 1e-5
     assert errors[1] > 0.005
+
+
+def test_the_temperature_is_that_of_what_moves() -> None:
+    """Without drift and rotation 3N − 6 degrees of freedom are live: the start has T over them, and
+    Bussi keeps it there, and the other motions at rest."""
+    x = np.tile(WATER_POSITIONS.numpy(), (400, 1, 1))
+    config = CheckpointConfig(
+        "forcefield", "c", "potential", {}, [1, 8], temperature_convention="3N-6"
+    )
+    start, _ = with_velocities(PhaseState(np.array(WATER), x), config, 300.0, seed=0)
+    np.testing.assert_allclose(temperature(start.velocities, masses(WATER), 3), 300.0)
+    bussi = Ensemble("bussi", 300.0, relaxation_fs=10.0)
+    count = degrees_of_freedom(config, start.numbers, start.positions[0])
+    propagator = ForceFieldPropagator(forces, ensemble=bussi, dof=lambda _: count)
+    found = []
+    for state in frames(propagator, start, 40, 10.0)[20:]:
+        m, v = masses(WATER), state.velocities
+        internal = remove_rotation(state.positions, remove_momentum(v, m), m)
+        np.testing.assert_allclose(internal, v, atol=1e-8)
+        found.append(temperature(internal, m, 3))
+    # The standard error of one frame is 300 K · √(2/(3 · 400)) = 12 K, that of 20 smaller.
+    assert np.mean(found) == pytest.approx(300.0, abs=12.0)
 
 
 # ---- replicas that break -------------------------------------------------------------------------

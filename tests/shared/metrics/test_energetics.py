@@ -48,6 +48,8 @@ def test_without_rigid_motion_groups_are_equally_hot_per_internal_dof() -> None:
 def test_a_linear_molecule_has_five_rigid_directions() -> None:
     positions = np.array([[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0]])
     assert internal_dof(positions, [8, 6, 8])["all"] == pytest.approx(4)
+    assert internal_dof(positions[:2], [8, 6])["all"] == pytest.approx(1)
+    assert internal_dof(positions[:1], [8])["all"] == pytest.approx(0)
 
 
 def test_compare_energies() -> None:
