@@ -1,5 +1,6 @@
 """The force field as an ASE calculator: optimisation, vibrations, molecular dynamics with ASE."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from forcefield.load import load_potential
+from forcefield.load import load_potential, unfamiliar
 from forcefield.propagator import forces_of
 from shared.errors import InputError
 from shared.run import checked_device
@@ -18,6 +19,8 @@ __all__ = ["TrajgenCalculator"]
 
 class TrajgenCalculator(Calculator):
     """Energies, eV, with those of the isolated atoms, and forces, eV/Å.
+
+    A molecule that the checkpoint was not trained on brings a warning.
 
     ::
 
@@ -33,7 +36,8 @@ class TrajgenCalculator(Calculator):
 
     Raises:
         InputError: no such checkpoint, device or dtype; when it is asked for an energy: an element
-            the checkpoint does not know, or periodic boundary conditions.
+            the checkpoint does not know, periodic boundary conditions, or an energy or forces that
+            are not finite, as of two atoms in one place.
     """
 
     def __init__(
@@ -70,10 +74,25 @@ class TrajgenCalculator(Calculator):
         state = PhaseState(self.atoms.numbers, self.atoms.positions[None])
         if not np.array_equal(self._numbers, state.numbers):
             self._forces, self._numbers = self._forces_of(state), state.numbers
+            remark = unfamiliar(self.loaded.config, state.numbers, self.atoms.positions)
+            if remark is not None:
+                warnings.warn(remark, stacklevel=2)
         positions = torch.tensor(state.positions, device=self._device)
         energy, forces = (values.detach().double().cpu() for values in self._forces(positions))
+        if not (torch.isfinite(energy).all() and torch.isfinite(forces).all()):
+            raise InputError(f"no finite energy and forces{_closest(self.atoms)}")
         self.results = {
             "energy": float(energy[0]),
             "free_energy": float(energy[0]),
             "forces": forces[0].numpy(),
         }
+
+
+def _closest(atoms: Atoms) -> str:
+    """Which atoms are closest, for a message."""
+    if len(atoms) < 2 or not np.isfinite(atoms.positions).all():
+        return ": look at the positions"
+    first, second = np.triu_indices(len(atoms), 1)
+    distances = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1)
+    k = distances.argmin()
+    return f": atoms {first[k]} and {second[k]} (from 0) are {distances[k]:.3g} Å apart"

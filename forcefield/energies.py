@@ -60,12 +60,16 @@ class EnergyLog:
     def following(
         self, propagator: ForceFieldPropagator, frames: Iterator[PhaseState]
     ) -> Iterator[PhaseState]:
-        """The frames of a propagator; the rows of each are written before it is handed on."""
+        """The frames of a propagator; the rows of each are written before it is handed on.
+
+        A frame without a whole replica has no rows: it is not part of the trajectory either.
+        """
         for count, state in enumerate(frames):
             if count == 0:
                 self.begin()
             assert propagator.observables is not None
-            self.append(state.time_fs, propagator.observables)
+            if state.alive is None or state.alive.any():
+                self.append(state.time_fs, propagator.observables)
             yield state
 
     def append(self, time_fs: float, observables: Observables) -> None:

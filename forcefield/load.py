@@ -1,7 +1,7 @@
-"""Released potentials: by name or path, checked, with their weights.
+"""Released potentials: by name or path, or for a molecule; checked, with their weights.
 
-`open_checkpoint` reads and checks the config alone, without torch, so that a command line can say
-what is wrong at once.
+Everything but `build` and `load_potential` reads the config alone, without torch, so that a command
+line can say what is wrong at once. A molecule is recognised by its bonds (`shared.topology`).
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.checkpoint import Checkpoint, CheckpointConfig, load
+from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
 from shared.errors import InputError
+from shared.topology import find_molecule
 
 if TYPE_CHECKING:
     import torch
 
     from forcefield.potential import Potential
 
-__all__ = ["LoadedPotential", "build", "load_potential", "open_checkpoint", "types_of"]
+__all__ = [
+    "LoadedPotential",
+    "build",
+    "choose",
+    "load_potential",
+    "open_checkpoint",
+    "types_of",
+    "unfamiliar",
+]
 
 KIND = "potential"
+_FIRST = "rmd17"  # asked before the other shipped ones, which know some of its molecules
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,55 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """A checkpoint of this head, its entries checked, its weights still on disk.
 
     Raises:
-        InputError: as `shared.checkpoint.load`, or it is of another kind.
+        InputError: as `shared.checkpoint.load`, or it is of another kind, or a molecule in it has
+            no key.
     """
     checkpoint = load(name_or_path, "forcefield")
     if checkpoint.config.kind != KIND:
         raise InputError(
             f"{checkpoint.folder}: kind {checkpoint.config.kind!r} is not known; there is {KIND}"
         )
+    for name, molecule in checkpoint.config.molecules.items():
+        if not (isinstance(molecule, dict) and "key" in molecule):
+            raise InputError(
+                f"{checkpoint.folder}: corrupt, the entry molecules.{name}.key is missing"
+            )
     return checkpoint
+
+
+def choose(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Checkpoint, str]:
+    """The shipped checkpoint that was trained on the molecule of a frame, and its name there.
+
+    Args:
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+
+    Raises:
+        InputError: there is none; the message says which molecules are known.
+    """
+    folders = sorted(shipped("forcefield").items(), key=lambda item: (item[0] != _FIRST, item[0]))
+    opened = [open_checkpoint(str(folder)) for _, folder in folders]
+    for checkpoint in opened:
+        found = find_molecule(checkpoint.config.molecules, numbers, positions)
+        if found is not None:
+            return checkpoint, found[1]
+    known = "; ".join(f"{c.config.name}: {', '.join(c.config.molecules)}" for c in opened)
+    raise InputError(
+        f"no shipped force field was trained on this molecule; there are {known or 'none'}; train "
+        "one for it with python -m forcefield.train --config FILE, or name one with --checkpoint"
+    )
+
+
+def unfamiliar(
+    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> str | None:
+    """A warning if the molecule is not one of those that a checkpoint says it was trained on."""
+    if not config.molecules or find_molecule(config.molecules, numbers, positions) is not None:
+        return None
+    return (
+        f"checkpoint {config.name} was not trained on this molecule; it was on "
+        f"{', '.join(config.molecules)}"
+    )
 
 
 def types_of(config: CheckpointConfig, numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -85,8 +85,8 @@ class Ensemble:
         if self.kind == "nve":
             return self.kind
         if self.kind in ("bussi", "langevin"):
-            return f"{self.kind} at {self.temperature_K:g} K, {self.relaxation_fs:g} fs"
-        return f"{self.kind} at {self.temperature_K:g} K, {self.wavenumber_per_cm:g} 1/cm"
+            return f"{self.kind} at {self.temperature_K:.12g} K, {self.relaxation_fs:.12g} fs"
+        return f"{self.kind} at {self.temperature_K:.12g} K, {self.wavenumber_per_cm:.12g} 1/cm"
 
     def integrator(
         self, forces: ForceFunction, masses: Tensor, timestep_fs: float, dof: int, seed: int
@@ -346,6 +346,8 @@ class _Replicas:
                 step, why = int(lasted[replica]) + 1, "not finite, or above 100 000 K"
             elif kelvin[replica] < TEMPERATURE_RANGE[0]:
                 why = "below 0.1 K"
+            if kelvin[replica] >= TEMPERATURE_RANGE[0] or not whole[replica]:
+                why += f"; a time step below {timestep_fs:g} fs may help"
             self._owner.stopped_fs[replica] = step * timestep_fs
             _log.warning(
                 "replica %d stopped at step %d (%g fs): %s", replica, step, step * timestep_fs, why

@@ -36,7 +36,7 @@ _COMPILE_ABOVE = 3000  # time steps: below, compiling costs more than it saves
 def simulate(
     source: str | Path,
     *,
-    checkpoint: str = "3bpa",
+    checkpoint: str | None = None,
     ensemble: str | None = None,
     temperature: float | None = None,
     timestep_fs: float | None = None,
@@ -65,7 +65,8 @@ def simulate(
 
     Args:
         source: xyz, extxyz or pdb file with the start frame.
-        checkpoint: name of a shipped force field, or a checkpoint folder.
+        checkpoint: name of a shipped force field, or a checkpoint folder; None: the shipped one
+            that was trained on the molecule.
         ensemble: one of `ENSEMBLES`; md17 is nose-hoover as MD17 was made: 500 K over all 3N
             degrees of freedom, 1700 1/cm. None: the checkpoint's, else bussi.
         temperature: of drawn start velocities and of the thermostat, K; None: that of the training
@@ -125,19 +126,27 @@ def simulate(
     import numpy as np
     from ase import Atoms
 
-    from forcefield.load import build, open_checkpoint, types_of
+    from forcefield.load import build, choose, open_checkpoint, types_of, unfamiliar
     from shared.io import read_start
     from shared.start import degrees_of_freedom, with_velocities
 
-    opened = open_checkpoint(checkpoint)
+    start, chosen_for = read_start(source, frame, history_interval_fs), ""
+    if checkpoint is None:
+        opened, trained_on = choose(start.numbers, start.positions[0])
+        chosen_for = f" (trained on {trained_on})"
+    else:
+        opened = open_checkpoint(checkpoint)
     config, defaults = opened.config, opened.config.defaults
-    start = read_start(source, frame, history_interval_fs)
     types_of(config, start.numbers)
+    warnings = [unfamiliar(config, start.numbers, start.positions[0])]
     molecule = str(Atoms(start.numbers).symbols.formula.format("hill"))
     ensemble = ensemble or str(defaults.get("ensemble", "bussi"))
+    trained = config.temperature_K
+    kelvin = temperature or trained or _ROOM
     if ensemble == "md17":
-        config = replace(config, temperature_K=_MD17_KELVIN, temperature_convention="3N")
-    kelvin = temperature or config.temperature_K or _ROOM
+        config = replace(config, temperature_convention="3N")
+        kelvin = temperature or _MD17_KELVIN
+    dof = degrees_of_freedom(config, start.numbers, start.positions[0])
     timestep_fs = float(timestep_fs or defaults.get("timestep_fs", 0.5))
     interval_fs = float(interval_fs or _STEPS_PER_FRAME * timestep_fs)
 
@@ -153,7 +162,7 @@ def simulate(
         forces_of(loaded, compiled=False),
         ensemble=motion,
         timestep_fs=timestep_fs,
-        dof=lambda n_atoms: degrees_of_freedom(config, n_atoms),
+        dof=lambda _: dof,
         watch="step" if watch == "step" else "frame",
         device=device,
     )
@@ -179,6 +188,7 @@ def simulate(
         ),
         "timestep_fs": timestep_fs,
         "ensemble": str(motion),
+        "degrees_of_freedom": propagator.dof(start.n_atoms),
         "dtype": dtype,
         "watch": watch,
     }
@@ -216,18 +226,31 @@ def simulate(
     lines = [
         (
             logging.INFO,
-            f"{molecule}, checkpoint {config.name}, {motion}, time step {timestep_fs:g} fs, "
-            f"velocities: {origin}",
+            f"{molecule}, checkpoint {config.name}{chosen_for}, {motion}, time step "
+            f"{timestep_fs:g} fs, velocities: {origin}",
         )
     ]
-    if given and temperature is not None and motion.kind == "nve":
-        lines.append((logging.WARNING, f"warning: {_GIVEN}; the temperature is not used"))
+    if given and motion.kind == "nve":
+        if temperature is not None:
+            warnings.append(f"{_GIVEN}; the temperature is not used")
+    elif trained is not None and kelvin > trained + 1e-6:
+        warnings.append(
+            f"{kelvin:g} K is hotter than the training data of checkpoint {config.name}, "
+            f"{trained:g} K"
+        )
     if given and replicas > 1 and motion.kind not in ("bussi", "langevin"):
-        lines.append((logging.WARNING, f"warning: {_GIVEN}, so all replicas are the same"))
+        warnings.append(f"{_GIVEN}, so all replicas are the same")
+    lines += [(logging.WARNING, f"warning: {text}") for text in warnings if text]
     return job.carry_out(
         propagate,
         RunRecord(
-            start.numbers, reference, replicas, propagator.dof(start.n_atoms), f"at every {watch}"
+            start.numbers,
+            reference,
+            replicas,
+            propagator.dof(start.n_atoms),
+            f"at every {watch}",
+            propagator.stopped_fs,
+            timestep_fs,
         ),
         config,
         molecule=molecule,
@@ -303,7 +326,12 @@ _OPTIONS: Options = {
         "seed": (int, "N", "of start velocities and thermostat"),
     },
     "force field": {
-        "checkpoint": (str, "NAME", "name of a shipped force field, or a folder"),
+        "checkpoint": (
+            str,
+            "NAME",
+            "name of a shipped force field, or a folder (default: the shipped one that was trained "
+            "on the molecule)",
+        ),
         **DEVICE,
         "dtype": (DTYPES, None, "precision of the network; the state is float64"),
     },

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from shared.checkpoint import CheckpointConfig, save
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms
 from shared.errors import InputError
 from shared.layers.tensor import building_in
+from shared.topology import atom_classes, molecule_key
 from shared.training import optimisers, schedulers
 
 __all__ = ["Training", "build_potential", "isolated_energies", "release"]
@@ -347,6 +349,19 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def molecules_of(source: str, frames: Sequence[LabelledFrames]) -> dict[str, Any]:
+    """What a checkpoint is to recognise the molecules of its training data by.
+
+    The key is that of most of some twenty frames: in a hot one a bond may be stretched too far.
+    """
+    found = {}
+    for f in frames:
+        keys = [molecule_key(atom_classes(f.numbers, x)) for x in f.positions[:: len(f) // 20 + 1]]
+        name = source if source == "3bpa" else f.name  # its file is named after a temperature
+        found[name] = {"key": Counter(keys).most_common(1)[0][0], "atoms": len(f.numbers)}
+    return found
+
+
 def release(module: Training, settings: Any, out: Path) -> Path:
     """Write the averaged weights of the best epoch as a checkpoint that can be shipped."""
     from shared.provenance import provenance
@@ -371,9 +386,10 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         kind="potential",
         model=model,
         elements=model["elements"],
+        molecules=molecules_of(data.source, module.frames),
         normalisation=normalisation,
         temperature_K={"3bpa": 300.0}.get(data.source, 500.0 if "md17" in data.source else None),
-        temperature_convention="3N" if "md17" in data.source else "3N-3",
+        temperature_convention="3N" if "md17" in data.source else "3N-6",
         provenance={
             "data": trained_on,
             "training": training_record(settings, state["epoch"], split),
@@ -402,5 +418,5 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
             f"python benchmarks/forcefield.py --checkpoint {config.name}",
         ],
         data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
-        limits=[f"Molecules like those of the data: {', '.join(data['molecules'])}."],
+        limits=[f"Molecules like those of the data: {', '.join(config.molecules)}."],
     )

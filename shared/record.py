@@ -4,6 +4,7 @@ Kept in bounded memory, as JSON can hold it, and with the state from which a run
 the verdict and the picture (`shared.plot`) of a resumed run are those of an uninterrupted one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ class RunRecord:
         n_replicas: R.
         dof: degrees of freedom that the temperature counts.
         checked: when bonds are looked at, for the verdict: "at every ...".
+        stopped_fs: replica -> when it broke, filled by what makes the frames before it gives them;
+            None: replicas break at the frame that shows it.
+        timestep_fs: of what makes the frames; None: the verdict says no step.
 
     Attributes:
         temperature: mean over the whole replicas in the latest frame, K; NaN before the first.
@@ -62,9 +66,13 @@ class RunRecord:
         n_replicas: int,
         dof: int,
         checked: str = "at every frame",
+        stopped_fs: Mapping[int, float] | None = None,
+        timestep_fs: float | None = None,
     ) -> None:
         self._masses, self._reference, self._dof = masses(numbers), reference, dof
         self._bonds, self._checked = reference_bonds(numbers, reference), checked
+        self._stopped_fs = {} if stopped_fs is None else stopped_fs
+        self._timestep_fs = timestep_fs
         self.alive = np.ones(n_replicas, dtype=np.bool_)
         self.temperature = float("nan")
         self._run_fs = 0.0
@@ -80,7 +88,9 @@ class RunRecord:
         self._run_fs = state.time_fs
         for replica in np.flatnonzero(~self.alive):
             if self._broke_fs[replica] is None:
-                self._broke_fs[replica] = state.time_fs
+                self._broke_fs[replica] = self._stopped_fs.get(int(replica), state.time_fs)
+        if not self.alive.any():
+            self._run_fs = max(t for t in self._broke_fs if t is not None)
         self._n_frames += 1
         if not self.alive.any() or state.velocities is None:
             return
@@ -111,14 +121,19 @@ class RunRecord:
 
     def verdict(self) -> dict[str, Any]:
         """Stability and temperature so far, for the sidecar."""
-        broke = {str(r): t / FS_PER_PS for r, t in enumerate(self._broke_fs) if t is not None}
+        broke = {str(r): t for r, t in enumerate(self._broke_fs) if t is not None}
+        steps = {}
+        if self._timestep_fs is not None:
+            at = {r: round(t / self._timestep_fs) for r, t in broke.items()}
+            steps = {"broke_at_step": at}
         return {
             "criterion": f"no bond of the start frame off by more than {THRESHOLD} Å from its "
             f"length there; checked {self._checked}",
             "n_replicas": len(self.alive),
             "n_whole": int(self.alive.sum()),
             "run_ps": self._run_fs / FS_PER_PS,
-            "broke_at_ps": broke,
+            "broke_at_ps": {r: t / FS_PER_PS for r, t in broke.items()},
+            **steps,
             "largest_bond_deviation_angstrom": self._largest,
             "mean_temperature_K": self._sum / self._count if self._count else None,
             "degrees_of_freedom": self._dof,

@@ -64,15 +64,20 @@ class Run:
             f"stability: {whole} of {total} whole, largest bond deviation "
             f"{s['largest_bond_deviation_angstrom']:.2f} Å",
         ]
-        lines += [f"  replica {r} broke at {t:g} ps" for r, t in s["broke_at_ps"].items()]
+        steps = {r: f" (step {step})" for r, step in s.get("broke_at_step", {}).items()}
+        lines += [
+            f"  replica {r} broke at {t:g} ps{steps.get(r, '')}"
+            for r, t in s["broke_at_ps"].items()
+        ]
         if s["mean_temperature_K"] is not None:
             lines.append(
                 f"temperature: {s['mean_temperature_K']:.0f} K on average "
                 f"({s['degrees_of_freedom']} degrees of freedom)"
             )
-        first, *more = self.trajectories
-        names = f"{first} to {more[-1].name}" if more else str(first)
-        written = [names, *map(str, (self.topology, self.sidecar, *self.others))]
+        written = [str(path) for path in self.trajectories[:1]]
+        if len(self.trajectories) > 1:
+            written = [f"{written[0]} to {self.trajectories[-1].name}"]
+        written += map(str, (self.topology, self.sidecar, *self.others))
         written += [str(self.plot)] if self.plot else []
         lines.append("wrote " + ", ".join(written))
         return "\n".join(lines)
@@ -235,7 +240,7 @@ class Job:
         target_K: float | None,
         progress: bool,
     ) -> Run:
-        """Write the frames until they end or no replica is whole.
+        """Write the frames until they end or no replica is whole; that frame is left out.
 
         Args:
             propagate: frames after a state, so many.
@@ -292,11 +297,11 @@ class Job:
             for state in frames:
                 record.observe(state)
                 writer.sidecar["stability"] = record.verdict()
+                if not record.alive.any():  # the frame only repeats what is there
+                    break
                 kept = {"settings": self._settings, "record": record.snapshot(), **extra()}
                 writer.write(state, kept)
                 report(state.time_fs / 1000, record)
-                if not record.alive.any():
-                    break
         elapsed = time.monotonic() - began
         if self._picture is not None:
             from shared.plot import save_plot
@@ -306,7 +311,7 @@ class Job:
         return Run(
             molecule=molecule,
             checkpoint=config.name,
-            trajectories=writer.trajectories,
+            trajectories=writer.trajectories if writer.n_frames else [],
             topology=writer.topology,
             sidecar=writer.sidecar_path,
             others=self._beside,

@@ -8,7 +8,8 @@ every machine.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from shared.bonds import bonded_pairs
 
 _ROUNDS = 4
+# Factors on the covalent radii under which atoms count as bonded, in the order tried: in one of
+# some hundred frames at 500 K a bond is stretched beyond the first.
+_BOND_FACTORS = (1.2, 1.25, 1.3, 1.15)
 
 
 def atom_classes(
@@ -49,6 +53,27 @@ def atom_classes(
 def molecule_key(classes: Sequence[str]) -> str:
     """One hash for a molecule: of the sorted classes of its atoms."""
     return _digest("".join(sorted(classes)))
+
+
+def find_molecule(
+    molecules: Mapping[str, Any], numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> tuple[list[str], str] | None:
+    """Classes of the atoms of a frame, and its name among the molecules of a checkpoint.
+
+    Args:
+        molecules: name -> {"key": `molecule_key`, ...}.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+
+    Returns:
+        N classes and the name; None if it is none of them.
+    """
+    names = {molecule["key"]: name for name, molecule in molecules.items()}
+    for factor in _BOND_FACTORS:
+        found = atom_classes(numbers, positions, mult=factor)
+        if (name := names.get(molecule_key(found))) is not None:
+            return found, name
+    return None
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
 from shared.errors import InputError
-from shared.topology import atom_classes, molecule_key
+from shared.topology import find_molecule
 
 if TYPE_CHECKING:
     from trajgen.kernel import TransitionKernel
@@ -26,10 +26,6 @@ __all__ = [
     "open_checkpoint",
     "recognise",
 ]
-
-# Factors on the covalent radii under which atoms count as bonded, in the order tried: in one of
-# some hundred frames at 500 K a bond is stretched beyond the first.
-_BOND_FACTORS = (1.2, 1.25, 1.3, 1.15)
 
 
 def open_checkpoint(name_or_path: str) -> Checkpoint:
@@ -103,11 +99,8 @@ def recognise(
             f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
             "python -m trajgen.train --config FILE"
         )
-    names = {molecule["key"]: name for name, molecule in config.molecules.items()}
-    for factor in _BOND_FACTORS:
-        found = atom_classes(numbers, positions, mult=factor)
-        if (name := names.get(molecule_key(found))) is not None:
-            return found, name
+    if (found := find_molecule(config.molecules, numbers, positions)) is not None:
+        return found
     raise InputError(
         f"checkpoint {config.name} does not know this molecule; it knows "
         f"{', '.join(config.molecules)}; train one for it with "

@@ -1,5 +1,6 @@
 """The ASE calculator: energies and forces, and what ASE does with them."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ase.vibrations import Vibrations
 
 from forcefield.calculator import TrajgenCalculator
 from shared.errors import InputError
+from shared.topology import atom_classes, molecule_key
 from tests.forcefield.tiny import E0, save_tiny
 
 
@@ -79,6 +81,32 @@ def test_dynamics_conserve_energy(calculator: TrajgenCalculator) -> None:
     VelocityVerlet(atoms, timestep=0.25 * units.fs).run(80)
     assert abs(atoms.get_kinetic_energy() - kinetic) > 1e-3
     assert atoms.get_total_energy() == pytest.approx(before, abs=1e-4)
+
+
+def test_atoms_in_one_place(calculator: TrajgenCalculator) -> None:
+    atoms = molecule("H2O")
+    atoms.positions[2] = atoms.positions[1]
+    atoms.calc = calculator
+    for ask in (atoms.get_potential_energy, atoms.get_forces):
+        with pytest.raises(InputError, match=r"atoms 1 and 2 \(from 0\) are 0 Å apart"):
+            ask()
+    atoms.positions[2, 1] = np.nan
+    with pytest.raises(InputError, match="no finite energy and forces: look at the positions"):
+        atoms.get_potential_energy()
+
+
+def test_a_molecule_it_was_not_trained_on(tmp_path: Path) -> None:
+    """A warning, once for each molecule."""
+    water = molecule("H2O")
+    key = molecule_key(atom_classes(water.numbers, water.positions))
+    known = {"water": {"key": key, "atoms": 3}}
+    calculator = TrajgenCalculator(str(save_tiny(tmp_path / "wet", molecules=known)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calculator.get_potential_energy(water)
+    methane = molecule("CH4")
+    with pytest.warns(UserWarning, match="wet was not trained on this molecule; it was on water"):
+        calculator.get_potential_energy(methane)
 
 
 def test_bad_input(calculator: TrajgenCalculator, folder: str) -> None:

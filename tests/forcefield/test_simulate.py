@@ -21,13 +21,16 @@ from ase.build import molecule
 
 from forcefield import propagator
 from forcefield.energies import COLUMNS, EnergyLog, read_energies
+from forcefield.load import open_checkpoint
 from forcefield.propagator import Observables
 from forcefield.simulate import ENSEMBLES, main, simulate
 from shared import writers
+from shared.checkpoint import shipped
 from shared.errors import InputError
 from shared.io import read_frames
 from shared.kinetics import temperature
 from shared.record import RunRecord
+from shared.topology import atom_classes, molecule_key
 from shared.units import masses
 from tests.forcefield.tiny import E0, save_tiny
 
@@ -138,6 +141,15 @@ def test_temperature_and_its_convention(run: Callable[..., int], tmp_path: Path)
     assert sidecar()["stability"]["degrees_of_freedom"] == 21
     assert run("--ensemble", "langevin", "--out", "other", checkpoint=folder) == 0
     assert sidecar("other")["stability"]["degrees_of_freedom"] == 27
+
+
+@pytest.mark.parametrize("name", ["3bpa", "md17s"])
+def test_conventions_of_the_shipped(name: str) -> None:
+    """What is left, but for MD17's own."""
+    if name not in shipped("forcefield"):
+        pytest.skip(f"needs the shipped checkpoint {name}")
+    expected = {"3bpa": "3N-6", "md17s": "3N"}[name]
+    assert open_checkpoint(name).config.temperature_convention == expected
 
 
 def test_defaults_of_the_checkpoint(run: Callable[..., int], tmp_path: Path) -> None:
@@ -261,6 +273,7 @@ def test_killed_and_resumed(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
         (["--seed", "1"], "cannot resume with seed 1: the run has 0"),
         (["--timestep-fs", "0.25"], "cannot resume with timestep fs 0.25: the run has 0.5"),
         (["--ensemble", "nve"], "cannot resume with ensemble nve: the run has bussi at 10 K"),
+        (["--temperature", "10.0000001"], "ensemble bussi at 10.0000001 K, 500 fs: the run has"),
         (["--dtype", "float64"], "cannot resume with dtype float64: the run has float32"),
         (["--length-ps", "0.002"], "0.005 ps are there already"),
         (["--out", "other"], "no run to resume"),
@@ -287,6 +300,19 @@ def test_resuming_with_another_checkpoint_or_molecule(
     molecule("H2O").write(water)
     assert run("--resume", "--out", "ethanol", source=water) == 2
     check_one_line(capsys.readouterr().err, "cannot resume with molecule H2O")
+
+
+def test_resuming_with_other_degrees_of_freedom(
+    run: Callable[..., int], capsys, tmp_path: Path
+) -> None:
+    """The preset md17 is Nosé-Hoover over all 3N, whatever the checkpoint counts."""
+    folder = save_tiny(tmp_path / "3N-6", temperature_convention="3N-6")
+    assert run("--ensemble", "md17", checkpoint=folder) == 0
+    capsys.readouterr()
+    options = ["--ensemble", "nose-hoover", "--temperature", "500", "--resume"]
+    assert run(*options, checkpoint=folder) == 2
+    says = "cannot resume with degrees of freedom 21: the run has 27"
+    check_one_line(capsys.readouterr().err, says)
 
 
 def test_lost_energies(tmp_path: Path) -> None:
@@ -380,11 +406,99 @@ def test_a_time_step_that_makes_it_explode(run: Callable[..., int], tmp_path: Pa
     assert run(*options, "--length-ps", "0.2", checkpoint=folder) == 1
     said = capsys.readouterr()
     assert "replica 0 stopped at step" in said.err
+    assert "a time step below 2 fs may help" in said.err
     assert said.err.splitlines()[-1] == "forcefield.simulate: no replica is whole, stopped"
     assert "0 of 1 whole" in said.out
     n_frames = sidecar()["n_frames"]
     assert mdtraj.load("ethanol.dcd", top="ethanol.pdb").n_frames == n_frames < 100
     assert len(read_energies("ethanol.csv")["time_ps"]) == n_frames
+
+
+def test_an_explosion_before_the_first_frame(
+    run: Callable[..., int], tmp_path: Path, capsys
+) -> None:
+    """It is dated to the step, and a frame that only repeats the start is not written."""
+    folder = save_tiny(tmp_path / "stiff", scale=1e8)
+    options = ["--ensemble", "nve", "--timestep-fs", "5", "--interval-fs", "50", "--plot"]
+    for more in ([], ["--resume"]):
+        assert run(*options, "--length-ps", "0.1", *more, checkpoint=folder) == 1
+        said = capsys.readouterr()
+        assert "replica 0 stopped at step 1 (5 fs)" in said.err
+        assert "replica 0 broke at 0.005 ps (step 1)" in said.out
+        verdict = sidecar()["stability"]
+        assert (verdict["broke_at_ps"], verdict["broke_at_step"]) == ({"0": 0.005}, {"0": 1})
+        assert (verdict["run_ps"], sidecar()["n_frames"]) == (0.005, 0)
+        assert not Path("ethanol.dcd").exists()
+        assert Path("ethanol.csv").read_text().splitlines() == [",".join(COLUMNS)]
+
+
+# ---- the force field's domain --------------------------------------------------------------------
+
+
+def key_of(name: str) -> dict[str, Any]:
+    atoms = molecule(name)
+    return {"key": molecule_key(atom_classes(atoms.numbers, atoms.positions)), "atoms": len(atoms)}
+
+
+@pytest.fixture
+def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three force fields, of which two know ethanol."""
+    known = {
+        "md17s": {"ethanol": key_of("CH3CH2OH"), "methane": key_of("CH4")},
+        "other": {"ethanol": key_of("CH3CH2OH")},
+        "rmd17": {"ethanol": key_of("CH3CH2OH")},
+    }
+    folders = {name: save_tiny(tmp_path / name, molecules=m) for name, m in known.items()}
+    monkeypatch.setattr("forcefield.load.shipped", lambda head: folders)
+
+
+def test_the_force_field_for_the_molecule_is_chosen(
+    ships: None, ethanol: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--length-ps", "0.005", "--out", "chosen"]
+    assert main(["--from", str(ethanol), *options]) == 0
+    assert "C2H6O, checkpoint rmd17 (trained on ethanol), bussi" in capsys.readouterr().err
+    assert sidecar("chosen")["checkpoint"] == "rmd17"
+    methane = tmp_path / "methane.xyz"
+    molecule("CH4").write(methane)
+    assert main(["--from", str(methane), *options, "--overwrite"]) == 0
+    assert sidecar("chosen")["checkpoint"] == "md17s"
+
+
+def test_a_molecule_that_no_force_field_knows(
+    ships: None, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Dimethyl ether has the atoms of ethanol, and other bonds."""
+    ether = tmp_path / "ether.xyz"
+    molecule("CH3OCH3").write(ether)
+    assert main(["--from", str(ether)]) == 2
+    check_one_line(
+        capsys.readouterr().err,
+        "no shipped force field was trained on this molecule; there are rmd17: ethanol; md17s: "
+        "ethanol, methane; other: ethanol; train one for it with python -m forcefield.train",
+    )
+    monkeypatch.chdir(tmp_path)
+    options = ["--checkpoint", str(tmp_path / "rmd17"), "--length-ps", "0.005"]
+    assert main(["--from", str(ether), *options]) == 0
+    assert (
+        "warning: checkpoint rmd17 was not trained on this molecule; it was on ethanol"
+        in capsys.readouterr().err.splitlines()
+    )
+
+
+def test_hotter_than_the_training_data(run: Callable[..., int], capsys) -> None:
+    says = "warning: 20 K is hotter than the training data of checkpoint tiny, 10 K"
+    assert run("--temperature", "20") == 0
+    assert says in capsys.readouterr().err.splitlines()
+    assert run("--temperature", "9", "--overwrite") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_molecule_without_a_key(tmp_path: Path, ethanol: Path, capsys) -> None:
+    folder = save_tiny(tmp_path / "bad", molecules={"ethanol": {}})
+    assert main(["--from", str(ethanol), "--checkpoint", str(folder)]) == 2
+    check_one_line(capsys.readouterr().err, "the entry molecules.ethanol.key is missing")
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -490,7 +604,7 @@ def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
     for expected in (
         "length of the trajectory, ps (default: 10.0)",
         "time step, fs (default: the checkpoint's, else 0.5)",
-        "(default: 3bpa)",
+        "(default: the shipped one that was trained on the molecule)",
         "(default: dcd)",
     ):
         assert expected in text

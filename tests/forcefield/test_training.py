@@ -17,7 +17,7 @@ from ase.io import write
 from safetensors.torch import load_file
 
 from forcefield.labelled import load_labelled
-from forcefield.load import load_potential
+from forcefield.load import load_potential, unfamiliar
 from forcefield.potential import energy_and_forces
 from forcefield.train import LossConfig, main, parser, train
 from forcefield.training import Training, build_potential, make_loss, scheduled
@@ -143,6 +143,11 @@ def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
     assert best["epoch"] == int(np.argmin(validated))
     for name, value in found.potential.state_dict().items():
         torch.testing.assert_close(value, best["state_dict"][f"potential.{name}"])
+    assert found.config.temperature_convention == "3N-6"
+    for name, (numbers, positions) in MOLECULES.items():
+        assert found.config.molecules[name]["atoms"] == len(numbers)
+        assert unfamiliar(found.config, numbers, positions) is None
+    assert "was not trained on this molecule" in str(unfamiliar(found.config, [1], [[0, 0, 0]]))
     made = found.config.provenance
     assert made["data"]["molecules"]["water"] == {"train": 20, "validation": 4, "atoms": 3}
     assert made["training"] == {

@@ -1,6 +1,8 @@
 """What the commands that write a trajectory share; their own tests run it as a whole."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from shared.checkpoint import CheckpointConfig
 from shared.command import run_command
 from shared.errors import InputError
 from shared.kinetics import temperature
+from shared.record import RunRecord
 from shared.run import Run, check_arguments, checked_device
 from shared.start import degrees_of_freedom, with_velocities
 from shared.state import PhaseState
@@ -41,6 +44,24 @@ def finished(n_whole: int = 1) -> Run:
     )
 
 
+def broken_record(**options: Any) -> RunRecord:
+    """Of a replica that was whole at 50 fs and not at 100 fs."""
+    record = RunRecord(WATER.numbers, WATER.positions[0], 1, 3, **options)
+    still = replace(WATER, velocities=np.zeros((1, 3, 3)))
+    record.observe(replace(still, time_fs=50.0, alive=np.array([True])))
+    record.observe(replace(still, time_fs=100.0, alive=np.array([False])))
+    return record
+
+
+def test_a_break_is_dated_by_what_saw_it() -> None:
+    verdict = broken_record().verdict()
+    assert (verdict["broke_at_ps"], verdict["run_ps"]) == ({"0": 0.1}, 0.1)
+    assert "broke_at_step" not in verdict
+    verdict = broken_record(stopped_fs={0: 62.5}, timestep_fs=2.5).verdict()
+    assert (verdict["broke_at_ps"], verdict["run_ps"]) == ({"0": 0.0625}, 0.0625)
+    assert verdict["broke_at_step"] == {"0": 25}
+
+
 def test_summary() -> None:
     assert finished().summary().splitlines() == [
         "water, checkpoint tiny: 2 replicas, 1 ps in 2.0 s (0.50 ps/s)",
@@ -49,6 +70,10 @@ def test_summary() -> None:
         "temperature: 300 K on average (9 degrees of freedom)",
         "wrote w_r000.dcd to w_r001.dcd, w.pdb, w.json, w.csv",
     ]
+    verdict = finished().stability | {"broke_at_step": {"1": 500}}
+    lines = replace(finished(), stability=verdict, trajectories=[]).summary().splitlines()
+    assert lines[2] == "  replica 1 broke at 0.25 ps (step 500)"
+    assert lines[-1] == "wrote w.pdb, w.json, w.csv"
 
 
 @pytest.mark.parametrize(
@@ -124,11 +149,21 @@ def test_velocities_in_the_convention_of_the_checkpoint(convention: str, dof: in
     assert origin == "Maxwell-Boltzmann at 500 K"
     kelvin = temperature(state.velocities, masses(state.numbers), dof)
     np.testing.assert_allclose(kelvin, 500.0)
-    assert degrees_of_freedom(config(convention), 3) == dof
+    assert degrees_of_freedom(config(convention), WATER.numbers, WATER.positions[0]) == dof
 
 
 def test_no_temperature() -> None:
     with pytest.raises(InputError, match="has no temperature of its own"):
         with_velocities(WATER, config(kelvin=None), None, seed=0)
-    with pytest.raises(InputError, match="no temperature is defined for 2 atoms"):
-        degrees_of_freedom(config("3N-6"), 2)
+    for convention in ("3N-3", "3N-6"):
+        with pytest.raises(InputError, match="no temperature is defined for 1 atoms"):
+            degrees_of_freedom(config(convention), [8], np.ones((1, 3)))
+
+
+def test_a_linear_molecule_has_two_rotations() -> None:
+    line = np.array([1.0, 2.0, -0.5])
+    diatomic = PhaseState(np.array([8, 1]), np.outer([0.0, 0.4], line)[None])
+    assert degrees_of_freedom(config("3N-6"), diatomic.numbers, diatomic.positions[0]) == 1
+    assert degrees_of_freedom(config("3N-6"), [8, 6, 8], np.outer([0, 0.5, 1.0], line)) == 4
+    state, _ = with_velocities(diatomic, config("3N-6"), None, seed=0)
+    np.testing.assert_allclose(temperature(state.velocities, masses([8, 1]), 1), 500.0)
