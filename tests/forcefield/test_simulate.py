@@ -401,7 +401,7 @@ def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
 
 def test_a_time_step_that_makes_it_explode(run: Callable[..., int], tmp_path: Path, capsys) -> None:
     """It stops, says at which step, and keeps what was before."""
-    folder = save_tiny(tmp_path / "stiff", scale=300.0)
+    folder = save_tiny(tmp_path / "stiff", scale=30.0)
     options = ["--ensemble", "nve", "--timestep-fs", "2", "--interval-fs", "2"]
     assert run(*options, "--length-ps", "0.2", checkpoint=folder) == 1
     said = capsys.readouterr()
