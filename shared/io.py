@@ -34,6 +34,8 @@ __all__ = ["check_frame", "parse_file", "read_frames", "read_start"]
 Float = npt.NDArray[np.float64]
 
 _CLOSEST = 0.4  # Å: no two nuclei of a molecule come nearer (H2: 0.74 Å)
+_JUMP = 0.5  # Å between consecutive frames: some ten times what atoms do in 5 fs
+_STRONGEST = 1.0  # 1/fs: a friction of a hundred times a thermostat's
 _HOTTEST = 1e5  # K: above it velocities are in another unit, or frames are not consecutive
 _PERIODIC = "periodic boundary conditions; only molecules are supported, without periodic cell"
 _NO_CRYSTAL = (["1.000"] * 3, ["0.000"] * 3)  # cell lengths of a pdb file without a crystal
@@ -111,7 +113,9 @@ def read_start(
 
     Raises:
         InputError: as ``read_frames``; no such frame; a history interval that is not positive, or
-            with no frame before the chosen one; velocities hotter than 100 000 K.
+            with no frame before the chosen one; atoms that move by more than 0.5 Å between frames
+            that velocities are taken from; velocities hotter than 100 000 K; a friction ξ beyond
+            any thermostat's.
     """
     frames = read_frames(path)
     chosen = _frame_index(path, frame, frames.n_frames)
@@ -138,6 +142,8 @@ def read_start(
             return (x[[1]] - x[[0]]) / history_interval_fs
         return backward_velocity(x[[index]], x[[index - 1]], x[[index - 2]], history_interval_fs)
 
+    if history_interval_fs is not None and frames.velocities is None:
+        _check_consecutive(path, frames.positions[: chosen + 1], chosen)
     velocities = velocities_at(chosen, points=2)
     previous = None
     if lag_fs is not None:
@@ -151,6 +157,11 @@ def read_start(
                 " check their unit (Å/fs), or that the frames are consecutive and the history"
                 " interval is right"
             )
+    if frames.thermostat is not None and not abs(frames.thermostat[chosen]) < _STRONGEST:
+        raise InputError(
+            f"{path}: xi_per_fs of {frames.thermostat[chosen]:g} at frame {chosen} is no"
+            " thermostat's; it is in 1/fs"
+        )
     return PhaseState(
         numbers=frames.numbers,
         positions=frames.positions[[chosen]],
@@ -159,6 +170,18 @@ def read_start(
         previous_interval_fs=None if previous is None else lag_fs,
         thermostat=None if frames.thermostat is None else frames.thermostat[None, [chosen]],
     )
+
+
+def _check_consecutive(path: str | PathLike[str], positions: Float, chosen: int) -> None:
+    """No atom of the frames before the chosen one jumps: [F, N, 3], the last one is chosen."""
+    steps = np.linalg.norm(np.diff(positions[-3:], axis=0), axis=-1)  # [2 or 1, N]
+    if steps.max() > _JUMP:
+        step, atom = np.unravel_index(steps.argmax(), steps.shape)
+        last = chosen - len(steps) + int(step) + 1
+        raise InputError(
+            f"{path}: atom {atom} moves by {steps.max():.1f} Å between frames {last - 1} and"
+            f" {last}: they are not consecutive, or not in one order of atoms"
+        )
 
 
 def _frame_index(path: str | PathLike[str], frame: int | None, n_frames: int) -> int:

@@ -56,6 +56,8 @@ def with_velocities(
     Raises:
         InputError: a temperature that is missing, negative or not finite.
     """
+    if temperature is not None and not (np.isfinite(temperature) and temperature >= 0):
+        raise InputError(f"the temperature must be 0 K or more, not {temperature}")
     if start.velocities is not None:
         origin = "the file"
         if start.thermostat is not None:

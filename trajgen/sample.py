@@ -121,6 +121,8 @@ def sample(
             f"at {trained:g} K"
         )
     start, origin = with_velocities(start.replicate(replicas), config, temperature, seed)
+    if history_interval_fs and history_fs and origin == "the file":
+        origin += f", without the acceleration, which needs frames {history_fs:g} fs apart"
     dof = degrees_of_freedom(config, start.numbers, start.positions[0])
 
     from shared.record import RunRecord

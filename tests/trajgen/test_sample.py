@@ -193,6 +193,27 @@ def test_velocities_and_acceleration_of_a_history(
     np.testing.assert_allclose(starts[0].accelerations[0], acceleration, atol=1e-6)
     said = json.loads(Path("history.json").read_text())["start_velocities"]
     assert said == "the file, with the acceleration"
+    ase.io.write(tmp_path / "two.xyz", frames[-2:], format="extxyz")
+    assert run("--history-interval-fs", "0.5", source=tmp_path / "two.xyz") == 0
+    said = json.loads(Path("two.json").read_text())["start_velocities"]
+    assert said == "the file, without the acceleration, which needs frames 0.5 fs apart"
+
+
+def test_frames_that_are_not_consecutive(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    frames = [MOLECULES["ethanol"].copy() for _ in range(3)]
+    frames[1].positions[[4, 5]] = frames[1].positions[[5, 4]]  # two hydrogens exchanged
+    ase.io.write(tmp_path / "swapped.xyz", frames, format="extxyz")
+    assert run("--history-interval-fs", "5", source=tmp_path / "swapped.xyz") == 2
+    check_one_line(capsys.readouterr().err, "between frames 0 and 1: they are not consecutive")
+    assert not list(Path().iterdir())
+
+
+def test_friction_beyond_any_thermostat(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    atoms = MOLECULES["ethanol"].copy()
+    atoms.info["xi_per_fs"] = 1e6
+    atoms.write(tmp_path / "hot.xyz", format="extxyz")
+    assert run(source=tmp_path / "hot.xyz") == 2
+    check_one_line(capsys.readouterr().err, "is no thermostat's")
 
 
 @pytest.mark.parametrize("name", [*SURROGATE_MOLECULES, "ethanol_history"])
@@ -426,6 +447,7 @@ BAD_OPTIONS = {
     "endless": (["--length-ps", "1e308"], "too many frames"),
     "seed": (["--seed", "-1"], "seed must be from 0"),
     "temperature": (["--temperature", "-5"], "temperature must be"),
+    "no temperature": (["--temperature", "nan"], "temperature must be"),
     "thermostat": (["--thermostat-fs", "0"], "thermostat must be more than 0"),
     "device": (["--device", "abacus"], "unknown device"),
     "no device": (["--device", "cuda:99"], "there is no device"),
