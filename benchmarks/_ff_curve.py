@@ -52,14 +52,16 @@ def kept(model: Model) -> dict[int, Path]:
 def _validation(model: Model) -> list[Row]:
     """From the CSV file that the training logs to."""
     path = model.checkpoint.folder.resolve().parent / "logs" / "version_0" / "metrics.csv"
-    epoch_steps = run_setting(model, "epoch_steps")
+    steps, epoch_steps = (run_setting(model, key) for key in ("steps", "epoch_steps"))
     if epoch_steps is None or not path.exists():
         raise Skip(f"{model.name} lies in no run folder with a log")
     with path.open(encoding="utf-8") as file:
         logged = [row for row in csv.DictReader(file) if row.get("val_f_rmse")]
     rows = []
     for entry in logged:
-        row = _row(model, VALIDATION, "validation frames", (int(entry["epoch"]) + 1) * epoch_steps)
+        step = (int(entry["epoch"]) + 1) * epoch_steps
+        step = step if steps is None else min(step, steps)
+        row = _row(model, VALIDATION, "validation frames", step)
         rows += [row(m, float(entry[key]), unit=unit) for m, (key, unit) in LOGGED.items()]
     return rows
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from shared.config import check_values
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.errors import InputError
 
@@ -35,7 +36,13 @@ Part = Literal["train", "validation", "test"]
 Rows = npt.NDArray[np.int64]
 
 _SHARES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of a block
-_ABSURD_FORCE = 100.0  # eV/Å: beyond it, more likely kcal/mol/Å than a molecule
+_HELD_OUT = 5  # at most every fifth frame of a molecule is held out of those to train on
+
+# Forces in eV/Å that say another unit (rms component, largest one). At 300 to 1200 K molecules have
+# 0.9 to 1.9 and 5 to 11, in kcal/mol/Å 20 and more. In hartree/bohr they have 0.02 to 0.04, which
+# relaxed geometries have as well, but not while their bonds vibrate: 0.026 Å at 300 K.
+_LARGE_RMS, _LARGE = 10.0, 30.0
+_SMALL_RMS, _VIBRATION, _BOND = 0.1, 0.015, 1.8
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class DataConfig:
         source: 3bpa, rmd17, md17, md17s, xtb or extxyz.
         molecules: names in that data set; for xtb and extxyz, paths; unused for 3bpa.
         train: frames of each molecule to train on; null: all of the split.
-        validation: frames of each molecule to validate on; null: all of the split.
+        validation: frames of each molecule to validate on; null: all of the split. Of a random
+            split a fifth at most, and a tenth for null.
         train_range: md17, md17s, xtb: first and one past the last frame to train on.
         validation_range: the same to validate on.
         blocks: rmd17: the trajectory is cut into so many blocks; of each the first 60 % train, the
@@ -55,8 +63,8 @@ class DataConfig:
         labels: rmd17: revised (PBE), or original (MD17's own, which drove the trajectory).
         validation_files: extxyz: files to validate on; none: a random part of `molecules`.
         split_seed: 3bpa, extxyz: of the random split.
-        energy_key: extxyz: name of the energies on the comment lines, eV.
-        forces_key: extxyz: name of the column of forces, eV/Å.
+        energy_key: extxyz, files of xtb: name of the energies on the comment lines, eV.
+        forces_key: extxyz, files of xtb: name of the column of forces, eV/Å.
     """
 
     source: str = "3bpa"
@@ -73,11 +81,15 @@ class DataConfig:
     energy_key: str = "energy"
     forces_key: str = "forces"
 
+    def __post_init__(self) -> None:
+        conditions = "train >= 1", "validation >= 1", "blocks >= 1", "margin >= 0"
+        check_values(self, "data", *conditions, "train_range >= 0", "validation_range >= 0")
+
 
 def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
     """The frames of a part of the data, one entry for each molecule.
 
-    Forces beyond 100 eV/Å bring a warning: labels are then rather in another unit.
+    Forces that are absurd in eV/Å bring a warning, one for each file.
 
     Raises:
         InputError: an unknown source; files that are missing or bad; labels that are missing or not
@@ -91,14 +103,33 @@ def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
     for frames in found:
         if not len(frames):
             raise InputError(f"{frames.path}: {frames.name} has no frames for {part}")
-        largest = float(np.abs(frames.forces).max())
-        if largest > _ABSURD_FORCE:
-            warnings.warn(
-                f"{frames.path}: {frames.name}: the largest force component is {largest:.4g}; are "
-                "the labels in eV and eV/Å?",
-                stacklevel=2,
-            )
+    if part != "validation" or data.validation_files:  # else training has seen these files
+        for path in dict.fromkeys(frames.path for frames in found):
+            _check_unit(path, [frames for frames in found if frames.path == path])
     return found
+
+
+def _check_unit(path: Path, found: list[LabelledFrames]) -> None:
+    """Warn of a file whose forces are no molecule's in eV/Å."""
+    forces = np.concatenate([frames.forces.ravel() for frames in found])
+    rms, largest = float(np.sqrt(np.mean(forces**2))), float(np.abs(forces).max())
+    small = rms < _SMALL_RMS and any(_vibrates(frames.positions) for frames in found)
+    if rms > _LARGE_RMS or largest > _LARGE or small:
+        warnings.warn(
+            f"{path}: force components have an rms of {rms:.4g} and reach {largest:.4g}; are the "
+            "labels in eV and eV/Å?",
+            stacklevel=3,
+        )
+
+
+def _vibrates(positions: npt.NDArray[np.float64]) -> bool:
+    """Whether bonds change from frame to frame: distances of nearest neighbours, where bonded."""
+    some = positions[:: -(-len(positions) // 100)]
+    distances = np.linalg.norm(some[:, :, None] - some[:, None], axis=-1)
+    distances[:, *np.diag_indices(some.shape[1])] = np.inf
+    nearest = distances.min(-1)  # [M, N]
+    bonded = nearest.max(0) < _BOND
+    return bool(bonded.any() and nearest.std(0)[bonded].mean() > _VIBRATION)
 
 
 # -- sources ------------------------------------------------------------------------------------
@@ -124,7 +155,14 @@ def _extxyz(data: DataConfig, part: Part) -> list[LabelledFrames]:
         wanted = data.train if part == "train" else data.validation
         return [frames[_evenly(np.arange(len(frames)), wanted)] for frames in groups]
     found = [_random_part(frames, data, part) for frames in groups]
-    return [frames for frames in found if len(frames)] or found[:1]
+    if part == "train":
+        return found
+    if not any(map(len, found)):
+        raise InputError(
+            f"none of {len(groups)} molecules has the {_HELD_OUT} frames of which one can be held "
+            "out; name files to validate on with data.validation_files"
+        )
+    return [frames for frames in found if len(frames)]
 
 
 def _rmd17(data: DataConfig, part: Part) -> list[LabelledFrames]:
@@ -175,30 +213,32 @@ def _md17(data: DataConfig, part: Part) -> list[LabelledFrames]:
 
 
 def _xtb(data: DataConfig, part: Part) -> list[LabelledFrames]:
-    from shared.data.xtb import read_xtb
-    from shared.io import read_frames
-
     found = []
     for path in data.molecules:
-        frames = read_xtb(path) if Path(path).is_dir() else read_frames(path)
-        for what in ("energies", "forces"):
-            if getattr(frames, what) is None:
-                raise InputError(f"{path}: not every frame has {what}")
-        assert frames.energies is not None
-        assert frames.forces is not None
-        rows = _range_rows(np.arange(frames.n_frames), data, part)
-        rows = _evenly(rows, _wanted(data, part))
-        found.append(
-            LabelledFrames(
-                Path(path).stem,
-                Path(path),
-                frames.numbers,
-                np.asarray(frames.positions[rows], dtype=np.float64),
-                frames.energies[rows],
-                np.asarray(frames.forces[rows], dtype=np.float64),
-            )
-        )
+        folder = Path(path).is_dir()
+        for frames in (
+            [_xtb_folder(path)] if folder else read_labelled(path, data.energy_key, data.forces_key)
+        ):
+            rows = _range_rows(np.arange(len(frames)), data, part)
+            found.append(frames[_evenly(rows, _wanted(data, part))])
     return found
+
+
+def _xtb_folder(path: str) -> LabelledFrames:
+    from shared.data.xtb import read_xtb
+
+    frames = read_xtb(path)
+    if frames.energies is None or frames.forces is None:
+        what = "energies" if frames.energies is None else "forces"
+        raise InputError(f"{path}: not every frame has {what}")
+    return LabelledFrames(
+        Path(path).stem,
+        Path(path),
+        frames.numbers,
+        np.asarray(frames.positions, dtype=np.float64),
+        frames.energies,
+        np.asarray(frames.forces, dtype=np.float64),
+    )
 
 
 SOURCES: dict[str, Callable[[DataConfig, Part], list[LabelledFrames]]] = {
@@ -250,9 +290,13 @@ def _evenly(rows: Rows, count: int | None) -> Rows:
 
 
 def _random_part(frames: LabelledFrames, data: DataConfig, part: Part) -> LabelledFrames:
-    """A random part of frames without an order: first those to validate on, then those to train."""
+    """A random part of frames without an order: first those to validate on, then those to train.
+
+    Every molecule keeps most of its frames to train on, however many are to validate.
+    """
     order = np.random.default_rng(data.split_seed).permutation(len(frames))
-    held_out = len(frames) // 10 if data.validation is None else data.validation
+    wanted = len(frames) // 10 if data.validation is None else data.validation
+    held_out = min(wanted, len(frames) // _HELD_OUT)
     if part == "validation":
         return frames[np.sort(order[:held_out])]
     return frames[np.sort(order[held_out:][: data.train])]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.command import train_command
+from shared.config import check_values
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class PotentialConfig:
     e0: str = "fit"
     scale: Literal["global", "element"] = "global"
 
+    def __post_init__(self) -> None:
+        check_values(self, "potential", "readout_channels >= 1")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -67,6 +71,7 @@ class LossConfig:
         for name in ("energy", "forces"):
             if 0 not in getattr(self, name):
                 raise InputError(f"loss.{name} must say the weight from step 0 on")
+        check_values(self, "loss", "energy >= 0", "forces >= 0", "huber > 0")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,21 @@ class RunConfig:
     nodes: int = 1
     keep_every: int | None = None
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_values(
+            self,
+            "run",
+            "steps >= 1",
+            "epoch_steps >= 1",
+            "batch_size >= 1",
+            "validation_batch >= 1",
+            "max_minutes >= 0",
+            "seed >= 0",
+            "devices >= 1",
+            "nodes >= 1",
+            "keep_every >= 1",
+        )
 
 
 def parser() -> "ArgumentParser":

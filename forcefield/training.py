@@ -25,7 +25,7 @@ from shared.data.extxyz import LabelledFrames, read_isolated_atoms
 from shared.errors import InputError
 from shared.layers.tensor import building_in
 from shared.topology import atom_classes, molecule_key
-from shared.training import optimisers, schedulers
+from shared.training import epoch_loader, optimisers, schedulers, steps_after
 
 __all__ = ["Training", "build_potential", "isolated_energies", "release"]
 
@@ -37,7 +37,10 @@ _MEV = 1000.0  # meV per eV
 
 
 def isolated_energies(
-    source: str, frames: Sequence[LabelledFrames], elements: Sequence[int]
+    source: str,
+    frames: Sequence[LabelledFrames],
+    elements: Sequence[int],
+    energy_key: str = "energy",
 ) -> list[float]:
     """E0 of each element, eV.
 
@@ -46,27 +49,53 @@ def isolated_energies(
             leave them undetermined), isolated (the file of the data set 3bpa), or a file.
         frames: to train on.
         elements: atomic numbers.
+        energy_key: name of the energies in a file.
 
     Raises:
         InputError: a file that is missing or bad, or has no energy for an element.
     """
     if source == "fit":
-        counts = np.array([[(f.numbers == z).sum() for z in elements] for f in frames], dtype=float)
-        means = np.array([f.energies.mean() for f in frames])
-        weights = np.sqrt([len(f) for f in frames])
-        solution = np.linalg.lstsq(counts * weights[:, None], means * weights, rcond=None)[0]
-        return [float(x) for x in solution]
+        return _least_squares(frames, elements, [float(f.energies.mean()) for f in frames])
     if source == "isolated":
         from shared.data.three_bpa import find_3bpa
 
-        source = str(find_3bpa("iso_atoms"))
-    known = read_isolated_atoms(source)
+        source, energy_key = str(find_3bpa("iso_atoms")), "energy"
+    known = read_isolated_atoms(source, energy_key)
     if missing := [chemical_symbols[z] for z in elements if z not in known]:
         raise InputError(
             f"{source}: no E0 for {', '.join(missing)}; it has "
             f"{', '.join(chemical_symbols[z] for z in known)}; add it, or set potential.e0: fit"
         )
     return [known[z] for z in elements]
+
+
+def _least_squares(
+    frames: Sequence[LabelledFrames], elements: Sequence[int], energies: Sequence[float]
+) -> list[float]:
+    """Energy of each element whose sums over molecules come nearest to `energies`, eV.
+
+    Molecules count by their frames. Where the compositions leave the solution undetermined, as
+    those of isomers do, it is the one of least norm.
+    """
+    counts = np.array([[(f.numbers == z).sum() for z in elements] for f in frames], dtype=float)
+    weights = np.sqrt([len(f) for f in frames])
+    wanted = np.array(energies) * weights
+    return np.linalg.lstsq(counts * weights[:, None], wanted, rcond=None)[0].tolist()
+
+
+def atomic_shifts(
+    frames: Sequence[LabelledFrames], elements: Sequence[int], e0: Mapping[int, float]
+) -> list[float]:
+    """μ of each element, eV: what E0 leaves of the mean energies, by least squares.
+
+    What the compositions do not tell apart is shared by all atoms alike: elements depart as little
+    as they can from the mean over all atoms, and for one molecule alone not at all.
+    """
+    left = [float(f.energies.mean()) - sum(e0[int(z)] for z in f.numbers) for f in frames]
+    atoms = sum(len(f) * len(f.numbers) for f in frames)
+    mean = sum(len(f) * rest for f, rest in zip(frames, left, strict=True)) / atoms
+    beyond = [rest - mean * len(f.numbers) for f, rest in zip(frames, left, strict=True)]
+    return [mean + own for own in _least_squares(frames, elements, beyond)]
 
 
 def force_scales(
@@ -108,14 +137,16 @@ def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potentia
         "readout_channels": chosen.readout_channels,
     }
     known = [] if init is None else [z for z in elements if z not in present]
-    e0 = dict(zip(present, isolated_energies(chosen.e0, frames, present), strict=True))
-    e0 |= {z: init.e0[z] for z in known if init is not None}
-    atoms = sum(len(f) * len(f.numbers) for f in frames)
-    left = sum(f.energies.sum() - len(f) * sum(e0[int(z)] for z in f.numbers) for f in frames)
+    isolated = isolated_energies(chosen.e0, frames, present, settings.data.energy_key)
+    e0 = dict(zip(present, isolated, strict=True))
+    shift = dict(zip(present, atomic_shifts(frames, present, e0), strict=True))
+    if init is not None:
+        e0 |= {z: init.e0[z] for z in known}
+        shift |= {z: init.potential.shift[elements.index(z)] for z in known}
     constants: dict[str, Any] = {
         "e0": [e0[z] for z in elements],
         "scale": force_scales(frames, present, chosen.scale == "element"),
-        "shift": [float(left / atoms)] * len(elements),
+        "shift": [shift[z] for z in elements],
     }
     if init is not None:
         constants["scale"] = init.potential.scale
@@ -245,8 +276,7 @@ class Training(L.LightningModule):
     def train_dataloader(self) -> Any:
         """Items are steps of the epoch. What a step sees is drawn in `training_step`: when a
         training is resumed, Lightning does not tell a sampler which epoch it is in."""
-        steps: Any = range(self.settings.run.epoch_steps)
-        return DataLoader(steps, batch_size=None)
+        return epoch_loader(self.settings.run, self.trainer.current_epoch)
 
     def val_dataloader(self) -> Any:
         """Items are indices of molecules."""
@@ -307,7 +337,7 @@ class Training(L.LightningModule):
             "f_rmse": _MEV * float(f.square().mean().sqrt()),
         }
         loss = self.settings.loss
-        step = (self.current_epoch + 1) * self.settings.run.epoch_steps - 1
+        step = steps_after(self.settings.run, self.current_epoch) - 1
         per = len(molecule.numbers) if loss.per_atom else 1
         errors["loss"] = (
             scheduled(loss.energy, step) * (errors["e_rmse"] / _MEV / per / self._unit) ** 2
@@ -328,7 +358,7 @@ class Training(L.LightningModule):
         self._validated.clear()
         minutes = (time.monotonic() - self._started) / 60
         if self.trainer.is_global_zero:
-            step = (self.current_epoch + 1) * run.epoch_steps
+            step = steps_after(run, self.current_epoch)
             print(
                 f"step {step}/{run.steps}  {minutes:.1f} min  validation: "
                 f"F RMSE {mean['f_rmse']:.2f} MAE {mean['f_mae']:.2f} meV/Å, "

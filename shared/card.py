@@ -27,7 +27,7 @@ def training_record(settings: Any, epoch: int, split: Mapping[str, Any]) -> dict
     return {
         "config": [str(path) for path in getattr(settings, "config", None) or []],
         "steps": run.steps,
-        "released_step": (epoch + 1) * run.epoch_steps,
+        "released_step": min(run.steps, (epoch + 1) * run.epoch_steps),
         "seed": run.seed,
         "init": run.init,
         "split": dict(split),

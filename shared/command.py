@@ -138,7 +138,7 @@ def train_command(
     train: Callable[[Any], Path],
     argv: list[str] | None,
 ) -> int:
-    """Read a config, train by it; returns the exit code, 0 done, 2 bad input.
+    """Read a config, train by it; returns the exit code.
 
     Args:
         program: the module, as in `python -m`.
@@ -153,6 +153,11 @@ def train_command(
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, OSError) as error:
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+        advice = "run.resume: true goes on from the last validation"
+        print(f"{program}: {what}; {advice}", file=sys.stderr)
+        return 1
     return 0
 
 

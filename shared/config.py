@@ -7,9 +7,10 @@ is silently ignored means an experiment other than the one described.
 
 import difflib
 import json
+import operator
 import os
 from argparse import ArgumentError
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 RESOLVED, RECORD = "config.yaml", "run.json"
+_ORDERS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
 def config_parser(prog: str, description: str, sections: Mapping[str, type]) -> "ArgumentParser":
@@ -65,6 +67,28 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
         raise InputError(message) from None
 
 
+def check_values(config: Any, section: str, *conditions: str) -> None:
+    """Refuse a section whose numbers break a condition, such as "steps >= 1".
+
+    Of a list or a mapping every value is checked; null breaks no condition, NaN every one.
+
+    Args:
+        config: the dataclass, whose `__post_init__` calls this.
+        section: its name in the config.
+        conditions: key, one of > >= < <=, and a number, with blanks between.
+
+    Raises:
+        InputError: a value breaks one.
+    """
+    for condition in conditions:
+        key, order, bound = condition.split()
+        value = getattr(config, key)
+        values = value.values() if isinstance(value, Mapping) else value
+        for one in values if isinstance(values, Iterable) else [values]:
+            if one is not None and not _ORDERS[order](one, float(bound)):
+                raise InputError(f"{section}.{key} must be {order} {bound}, got {resolved(value)}")
+
+
 def resolved(settings: Any) -> Any:
     """Settings as plain mappings, lists and scalars, for YAML and JSON."""
     if is_dataclass(settings) and not isinstance(settings, type):
@@ -100,6 +124,52 @@ def store_run(folder: str | Path, settings: Any, *, seed: int, data: Iterable[Pa
         scratch = folder / f".{name}.tmp"
         scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, folder / name)
+
+
+def check_same_run(
+    folder: str | Path, settings: Any, *, data: Iterable[Path], free: Collection[str]
+) -> None:
+    """Refuse to go on with a run of another config or other data than `store_run` wrote down.
+
+    Args:
+        folder: the run folder.
+        settings: the sections of the config.
+        data: the files to be read; one that the stored run did not read is no matter.
+        free: dotted names of what may change: keys or whole sections.
+
+    Raises:
+        InputError: something else differs (the first is named), or the record is not readable.
+    """
+    from shared.provenance import provenance
+
+    folder = Path(folder)
+    stored = _flat(_read_yaml(folder / RESOLVED))
+    now = _flat(resolved(settings))
+    for name in [*now, *(name for name in stored if name not in now)]:
+        if any(f"{name}.".startswith(f"{key}.") for key in free):
+            continue
+        before, after = stored.get(name), now.get(name)
+        if before != after:
+            raise InputError(
+                f"{folder}: the run to go on with has {name} {before}, the config {after}; "
+                "choose another run.out, or the same value"
+            )
+    checksums = _read_yaml(folder / RECORD).get("files", {})  # JSON is YAML
+    for path, checksum in provenance(data)["files"].items():
+        if checksums.get(path, checksum) != checksum:
+            raise InputError(
+                f"{folder}: {path} has changed since the run began; choose another run.out"
+            )
+
+
+def _flat(values: Any, above: str = "") -> dict[str, Any]:
+    """Dotted name -> value of nested mappings."""
+    if not isinstance(values, Mapping):
+        return {above.rstrip("."): values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{above}{key}.")
+    return found
 
 
 def _config_files(argv: Sequence[str]) -> list[Path]:

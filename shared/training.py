@@ -17,11 +17,30 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from shared.config import check_same_run, check_values, store_run
+from shared.errors import InputError
 
 if TYPE_CHECKING:
     import lightning
 
 KEPT = "kept"  # folder in the run folder
+# What may change when a training is resumed: how long, how fast and where, not what is learned.
+_FREE = (
+    "calibration",
+    "run.accelerator",
+    "run.compile",
+    "run.devices",
+    "run.keep_every",
+    "run.max_minutes",
+    "run.name",
+    "run.nodes",
+    "run.out",
+    "run.resume",
+    "run.steps",
+    "run.validation_batch",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,24 @@ class OptimiserConfig:
     plateau_patience: int = 10
     clip_norm: float = 1.0
     ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        check_values(
+            self,
+            "optimiser",
+            "learning_rate > 0",
+            "matrix_learning_rate > 0",
+            "weight_decay >= 0",
+            "warmup_steps >= 0",
+            "final_fraction >= 0",
+            "final_fraction <= 1",
+            "plateau_factor > 0",
+            "plateau_factor < 1",
+            "plateau_patience >= 0",
+            "clip_norm > 0",
+            "ema_decay >= 0",
+            "ema_decay < 1",
+        )
 
 
 def optimisers(module: nn.Module, config: OptimiserConfig) -> list[Optimizer]:
@@ -113,13 +150,25 @@ def schedulers(
     return [LambdaLR(optimiser, factor) for optimiser in optimisers]
 
 
-def averaged(decay: float, folder: Path, keep_every: int | None = None) -> Any:
+def steps_after(run: Any, epoch: int) -> int:
+    """Training steps at the end of an epoch, counted from 0; the last one may be shorter."""
+    return int(min(run.steps, (epoch + 1) * run.epoch_steps))
+
+
+def epoch_loader(run: Any, epoch: int) -> "DataLoader[int]":
+    """Items are the steps of an epoch, which ends where the training does."""
+    steps: Any = range(epoch * run.epoch_steps, steps_after(run, epoch))
+    return DataLoader(steps, batch_size=None)
+
+
+def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | None = None) -> Any:
     """Lightning's exponential moving average, with a faster start: min(decay, (k+1)/(k+10)).
 
     Args:
         decay: of the average.
         folder: where `keep_every` puts the averaged weights, as <step>.safetensors, with the names
             of the released checkpoint.
+        epoch_steps: training steps of an epoch.
         keep_every: training steps between those; None: none are kept.
     """
     from lightning.pytorch.callbacks import WeightAveraging
@@ -143,7 +192,7 @@ def averaged(decay: float, folder: Path, keep_every: int | None = None) -> Any:
             assert self._average_model is not None
             trainer, module, _, _, batch = args
             self._average_model.update_parameters(module)
-            step = trainer.current_epoch * trainer.num_training_batches + batch + 1
+            step = trainer.current_epoch * epoch_steps + batch + 1
             if keep_every and step % keep_every == 0 and trainer.is_global_zero:
                 folder.mkdir(parents=True, exist_ok=True)
                 weights = self._average_model.module.state_dict()
@@ -164,13 +213,19 @@ def fit(module: Any, settings: Any, *, data: Iterable[Path], keep_every: int | N
 
     Returns:
         whether this process is the one of a data-parallel run that shall release the weights.
-    """
-    from shared.config import store_run
 
-    run, out = settings.run, Path(settings.run.out)
+    Raises:
+        InputError: a run folder that cannot be made, or that holds a run that is not to be resumed
+            or not this one; a device that is not there.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    run, out, files = settings.run, Path(settings.run.out), list(data)
+    last = out / "last.ckpt"
+    resume = run.resume and last.exists()
     trainer = make_trainer(
         out,
-        epochs=-(-run.steps // run.epoch_steps),
+        steps=run.steps,
+        epoch_steps=run.epoch_steps,
         monitor=run.monitor,
         ema_decay=settings.optimiser.ema_decay,
         accelerator=run.accelerator,
@@ -179,18 +234,54 @@ def fit(module: Any, settings: Any, *, data: Iterable[Path], keep_every: int | N
         progress=sys.stderr.isatty(),
         keep_every=keep_every,
     )
-    if trainer.is_global_zero:
-        store_run(out, settings, seed=run.seed, data=data)
-    last = out / "last.ckpt"
-    resume = str(last) if run.resume and last.exists() else None
-    trainer.fit(module, ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.is_global_zero:  # the others may come when this one has begun to write
+        if resume:
+            check_same_run(out, settings, data=files, free=_FREE)
+            _check_state(last, module, run)
+        elif not run.resume and any((out / name).exists() for name in (last.name, run.name)):
+            raise InputError(
+                f"{out}: holds a training already; go on with it by run.resume: true, or choose "
+                "another run.out"
+            )
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"run.out: {error}") from None
+        store_run(out, settings, seed=run.seed, data=files)
+    state = last if resume else None
+    try:
+        trainer.fit(module, ckpt_path=state, weights_only=True if resume else None)
+    except SystemExit as stop:
+        if stop.code == 1:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     return bool(trainer.is_global_zero)
+
+
+def _check_state(path: Path, module: nn.Module, run: Any) -> None:
+    """Refuse a training state that is damaged, of another model, or past the last step.
+
+    Loading a state changes the module, which does not matter here: Lightning loads it again.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        done = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(
+            f"{path}: cannot be resumed ({type(error).__name__}: {str(error).strip():.100}); "
+            "start anew in another run.out"
+        ) from None
+    if run.steps < done or (done % run.epoch_steps and run.steps != done):
+        within = " (within an epoch)" if done % run.epoch_steps else ""
+        raise InputError(f"{path}: stands at step {done}{within}, run.steps is {run.steps}")
 
 
 def make_trainer(
     folder: Path,
     *,
-    epochs: int,
+    steps: int,
+    epoch_steps: int,
     monitor: str,
     ema_decay: float,
     devices: int | str = 1,
@@ -203,17 +294,22 @@ def make_trainer(
 
     Args:
         folder: run folder.
-        epochs: how many; an epoch is the stretch between two validations.
+        steps: how many.
+        epoch_steps: those of an epoch, the stretch between two validations.
         monitor: metric to be small.
         ema_decay: of the averaged weights.
         devices, accelerator, nodes: Lightning's; several devices (of a node) or nodes train
             data-parallel.
         progress: a progress bar.
         keep_every: steps between the averaged weights that are kept in `KEPT`; None: none are.
+
+    Raises:
+        InputError: a device that is not there.
     """
     import lightning as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     keep = ModelCheckpoint(
         dirpath=folder,
@@ -223,20 +319,24 @@ def make_trainer(
         save_last=True,
         enable_version_counter=False,
     )
-    return L.Trainer(
-        default_root_dir=folder,
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        callbacks=[averaged(ema_decay, folder / KEPT, keep_every), keep],
-        logger=[
-            CSVLogger(folder, name="logs", version=0),
-            TensorBoardLogger(folder, name="tensorboard", version=0),
-        ],
-        log_every_n_steps=50,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    try:
+        return L.Trainer(
+            default_root_dir=folder,
+            max_epochs=-(-steps // epoch_steps),
+            reload_dataloaders_every_n_epochs=1,  # the last epoch may be shorter
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            callbacks=[averaged(ema_decay, folder / KEPT, epoch_steps, keep_every), keep],
+            logger=[
+                CSVLogger(folder, name="logs", version=0),
+                TensorBoardLogger(folder, name="tensorboard", version=0),
+            ],
+            log_every_n_steps=50,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"run.accelerator {accelerator}, run.devices {devices}: {error}") from None

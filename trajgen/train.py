@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.command import train_command
+from shared.config import check_values
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class DataConfig:
             found += map(Path, paths)
         return found
 
+    def __post_init__(self) -> None:
+        conditions = "train >= 0", "validation >= 0", "lag_fs > 0", "acceleration_interval_fs > 0"
+        check_values(self, "data", *conditions)
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -89,6 +94,13 @@ class LossConfig:
     state_noise: float = 0.0
     balance: dict[int, float] = field(default_factory=lambda: {0: 0.0})
     angular_momentum: bool = False
+
+    def __post_init__(self) -> None:
+        for share in ("prior_fraction", "no_history_fraction", "acceleration_fraction"):
+            check_values(self, "loss", f"{share} >= 0", f"{share} <= 1")
+        check_values(self, "loss", "thermostat_weight >= 0", "state_noise >= 0", "balance >= 0")
+        if 0 not in self.balance:
+            raise InputError("loss.balance must say the weight from step 0 on")
 
     def balance_at(self, step: int) -> float:
         """Weight of the balance at a training step."""
@@ -136,6 +148,20 @@ class RunConfig:
     devices: int = 1
     nodes: int = 1
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_values(
+            self,
+            "run",
+            "steps >= 1",
+            "epoch_steps >= 1",
+            "per_molecule >= 1",
+            "unroll >= 1",
+            "seed >= 0",
+            "validation_fs > 0",
+            "devices >= 1",
+            "nodes >= 1",
+        )
 
 
 @dataclass(frozen=True)

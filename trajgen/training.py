@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.errors import InputError
-from shared.training import optimisers, schedulers
+from shared.training import epoch_loader, optimisers, schedulers
 from trajgen.checkpoints import model_class
 from trajgen.kernel import TransitionKernel
 from trajgen.load import load_model
@@ -112,8 +112,7 @@ class Training(L.LightningModule):
     def train_dataloader(self) -> Any:
         """Items are steps of the epoch. What a step sees is drawn in `training_step`: when a
         training is resumed, Lightning does not tell a sampler which epoch it is in."""
-        steps: Any = range(self.settings.run.epoch_steps)
-        return DataLoader(steps, batch_size=None)
+        return epoch_loader(self.settings.run, self.trainer.current_epoch)
 
     def val_dataloader(self) -> Any:
         """Items are indices of molecules."""

@@ -6,6 +6,7 @@ file may hold several molecules: frames are grouped by their sequence of element
 matter, periodic boundary conditions are refused.
 """
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -114,15 +115,18 @@ def read_isolated_atoms(path: str | PathLike[str], energy_key: str = "energy") -
     """Atomic number -> energy in eV, of the frames of a file that are single atoms.
 
     Raises:
-        InputError: a file that cannot be read or has no such frame, or one without energy.
+        InputError: a file that cannot be read or has no such frame, or one whose energy is missing
+            or not finite.
     """
     path = Path(path)
     found: dict[int, float] = {}
     for index, atoms in enumerate(parse_file(path)):
         if len(atoms) == 1:
             where = f"{path}: frame {index}"
-            label = _label(where, atoms, energy_key, atoms.info, "energy")
-            found[int(atoms.numbers[0])] = float(label)
+            label = float(_label(where, atoms, energy_key, atoms.info, "energy"))
+            if not math.isfinite(label):
+                raise InputError(f"{where}: {energy_key} of the atom {atoms.symbols} is {label}")
+            found[int(atoms.numbers[0])] = label
     if not found:
         raise InputError(f"{path}: no frame of a single atom, so no energies of isolated atoms")
     return found

@@ -13,6 +13,7 @@ from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
 from shared.units import KCAL_PER_MOL_IN_EV
 
+HARTREE_PER_BOHR = 51.422  # eV/Å
 WATER = np.array([8, 1, 1])
 
 
@@ -141,7 +142,8 @@ def test_files_with_their_own_validation(tmp_path: Path) -> None:
         ({"source": "md18"}, "no data.source md18; there are 3bpa, rmd17"),
         ({"source": "rmd17", "molecules": []}, "data.molecules is empty"),
         ({"energy_key": "E_dft"}, "frame 0 has no E_dft; it has energy, forces"),
-        ({"validation": 8}, "has no frames for train"),
+        ({"train": -5}, "data.train must be >= 1, got -5"),
+        ({"blocks": 0}, "data.blocks must be >= 1, got 0"),
         ({"molecules": ["nowhere.xyz"]}, "no such file"),
     ],
 )
@@ -151,16 +153,77 @@ def test_bad_input(changes: dict, says: str, tmp_path: Path) -> None:
         load_labelled(DataConfig(**{"source": "extxyz", "molecules": [path], **changes}), "train")
 
 
-def test_absurd_forces_bring_a_warning(tmp_path: Path) -> None:
-    strange = DataConfig(
-        source="extxyz", molecules=[write(tmp_path / "a.xyz", 8, force=230.6)], validation=2
-    )
-    with pytest.warns(UserWarning, match=r"largest force component is 230\.6; .* eV/Å"):
-        load_labelled(strange, "train")
-    fine = replace(strange, molecules=[write(tmp_path / "a.xyz", 8)])
+def write_molecules(path: Path, counts: dict[str, int]) -> DataConfig:
+    """One file of diatomic molecules, so many frames of each."""
+    rows = "{0[0]} 0 0 0 0 0 0.5\n{0[1]} 0 0 1 0 0 -0.5\n"
+    head = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\n"
+    text = "".join((head + rows.format(pair)) * count for pair, count in counts.items())
+    path.write_text(text, encoding="utf-8")
+    return DataConfig(source="extxyz", molecules=[str(path)])
+
+
+def test_no_molecule_is_held_out_altogether(tmp_path: Path) -> None:
+    """A fifth of each at most, whatever data.validation asks for."""
+    data = write_molecules(tmp_path / "a.xyz", {"HO": 30, "HC": 8, "HN": 2})
+    for wanted, expected in ((4, [4, 1]), (10, [6, 1]), (50, [6, 1]), (None, [3])):
+        chosen = replace(data, validation=wanted)
+        train, validation = (load_labelled(chosen, part) for part in ("train", "validation"))
+        assert [len(frames) for frames in validation] == expected
+        assert len(train) == 3
+        assert sum(len(frames) for frames in train) == 40 - sum(expected)
+
+
+def test_molecules_of_one_frame_train_and_ask_for_files_to_validate_on(tmp_path: Path) -> None:
+    data = write_molecules(tmp_path / "a.xyz", {"HO": 1, "HC": 1, "HN": 1})
+    assert [len(frames) for frames in load_labelled(data, "train")] == [1, 1, 1]
+    with pytest.raises(InputError, match=r"none of 3 molecules .* data\.validation_files"):
+        load_labelled(data, "validation")
+
+
+def write_vibrations(path: Path, unit: float, spread: float = 0.03) -> DataConfig:
+    """Two water molecules, as files have it, with springs of 20 eV/Å² between bonded atoms."""
+    rng = np.random.default_rng(0)
+    still = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]])
+    text = ""
+    for name in ("OHH", "HOH"):
+        for _ in range(10):
+            x = still + spread * rng.normal(size=still.shape)
+            forces = 20.0 / unit * (still - x)
+            text += "3\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\n"
+            for symbol, row in zip(name, np.hstack([x, forces]), strict=True):
+                text += f"{symbol} {' '.join(f'{v:.8f}' for v in row)}\n"
+    path.write_text(text, encoding="utf-8")
+    return DataConfig(source="extxyz", molecules=[str(path)], validation=2)
+
+
+@pytest.mark.parametrize("unit", [KCAL_PER_MOL_IN_EV, HARTREE_PER_BOHR], ids=["kcal", "hartree"])
+def test_absurd_forces_bring_one_warning_for_a_file(tmp_path: Path, unit: float) -> None:
+    data = write_vibrations(tmp_path / "a.xyz", unit)
+    with pytest.warns(UserWarning, match=r"a\.xyz: force components have an rms .* eV/Å") as found:
+        load_labelled(data, "train")
+    assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_labelled(fine, "train")
+        load_labelled(data, "validation")  # of the same file
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.002], ids=["hot", "relaxed"])
+def test_sound_forces_bring_none(tmp_path: Path, spread: float) -> None:
+    """Relaxed geometries have small forces, and bonds that do not vibrate."""
+    data = write_vibrations(tmp_path / "a.xyz", 1.0, spread)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_labelled(data, "train")
+
+
+def test_labels_of_an_xtb_file_have_the_names_it_gives_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.xyz", 8, energy="E_dft")
+    data = DataConfig(source="xtb", molecules=[path], train_range=(0, 6), validation_range=(6, 8))
+    with pytest.raises(InputError, match="frame 0 has no energy; it has E_dft, forces"):
+        load_labelled(data, "train")
+    data = replace(data, energy_key="E_dft")
+    found = [load_labelled(data, part)[0].energies.tolist() for part in ("train", "validation")]
+    assert found == [[0, 1, 2, 3, 4, 5], [6, 7]]
 
 
 def test_batches_are_padded_and_lose_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,18 @@ from forcefield.labelled import load_labelled
 from forcefield.load import load_potential, unfamiliar
 from forcefield.potential import energy_and_forces
 from forcefield.train import LossConfig, main, parser, train
-from forcefield.training import Training, build_potential, make_loss, scheduled
+from forcefield.training import (
+    Training,
+    atomic_shifts,
+    build_potential,
+    isolated_energies,
+    make_loss,
+    scheduled,
+)
 from shared.card import NOT_MEASURED, block
 from shared.checkpoint import CARD
 from shared.config import parse_config
+from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
 from shared.training import KEPT, OptimiserConfig, optimisers
 
@@ -253,6 +262,98 @@ def test_fine_tuning_starts_from_a_checkpoint(data: Path, trained: Path, tmp_pat
         build_potential(other, load_labelled(other.data, "train"))
 
 
+@pytest.mark.parametrize(("steps", "epoch_steps", "ends"), [(5, 3, [3, 5]), (3, 9, [3])])
+def test_it_takes_the_steps_that_were_asked_for(
+    data: Path,
+    tmp_path: Path,
+    steps: int,
+    epoch_steps: int,
+    ends: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last epoch is cut short, the schedule ends there, and nothing is left to resume."""
+    run = {"steps": steps, "epoch_steps": epoch_steps, "keep_every": 1}
+    folder = train(settings(data, tmp_path, run=run))
+    shown = capsys.readouterr().err
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("step ")] == [
+        f"{end}/{steps}" for end in ends
+    ]
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert last["lr_schedulers"][0]["last_epoch"] == steps
+    kept = {int(path.stem) for path in (tmp_path / "run" / KEPT).iterdir()}
+    assert kept == set(range(1, steps + 1))
+    made = load_potential(str(folder)).config.provenance["training"]
+    assert made["released_step"] in ends
+    train(settings(data, tmp_path, run=run | {"resume": True}))
+    again = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert again["global_step"] == last["global_step"]
+    with pytest.raises(InputError, match=f"stands at step {steps} .within an epoch., .* is 40"):
+        train(settings(data, tmp_path, run=run | {"resume": True, "steps": 40}))
+
+
+# -- run folders --------------------------------------------------------------------------------
+
+
+def test_a_used_run_folder_is_not_overwritten(data: Path, trained: Path) -> None:
+    run = {"out": str(trained / "run")}
+    with pytest.raises(InputError, match=r"holds a training already; .* run\.resume: true"):
+        train(settings(data, trained / "again", run=run))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"backbone": {"options": {"channels": 4}}}, r"has backbone\.options\.channels 8, .* 4"),
+        ({"data": {"split_seed": 1}}, r"has data\.split_seed 0, the config 1"),
+        ({"run": {"steps": 8}}, "stands at step 24, run.steps is 8"),
+    ],
+)
+def test_another_run_is_not_resumed(data: Path, trained: Path, changes: dict, says: str) -> None:
+    """The first key that differs is named, and the stored config stays."""
+    before = (trained / "run" / "config.yaml").read_bytes()
+    changes["run"] = {"out": str(trained / "run"), "resume": True} | changes.get("run", {})
+    with pytest.raises(InputError, match=says):
+        train(settings(data, trained / "again", **changes))
+    assert (trained / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_damaged_state_or_changed_data_is_not_resumed(trained: Path, tmp_path: Path) -> None:
+    write_molecules(tmp_path)
+    start = {"steps": 1}
+    train(settings(tmp_path, tmp_path, run=start))
+    resume = settings(tmp_path, tmp_path, run=start | {"resume": True})
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be resumed \(UnpicklingError"):
+        train(resume)
+    write_molecules(tmp_path, count=30)
+    with pytest.raises(InputError, match=r"\.xyz has changed since the run began"):
+        train(resume)
+
+
+def test_ctrl_c_and_a_full_disk_are_one_line(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(error: BaseException) -> str:
+        def step(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(Training, "training_step", step)
+        assert main(["--config", str(config(data, tmp_path))]) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    handler = signal.getsignal(signal.SIGINT)  # Lightning leaves it ignored
+    try:
+        assert stopped(KeyboardInterrupt()) == (
+            "forcefield.train: interrupted; run.resume: true goes on from the last validation"
+        )
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "No space left" in stopped(OSError(28, "No space left on device"))
+
+
 @pytest.mark.slow
 def test_two_processes(data: Path, tmp_path: Path) -> None:
     """torchrun with two gloo processes: both step alike and one of them writes."""
@@ -274,12 +375,33 @@ def test_constants_are_measured_on_the_training_frames(data: Path, tmp_path: Pat
     model = build_potential(chosen, frames)
     forces = np.concatenate([f.forces.ravel() for f in frames])
     assert model.scale == pytest.approx([np.sqrt(np.mean(forces**2))] * 3)
-    atoms = sum(f.forces[..., 0].size for f in frames)
-    rest = sum((f.energies - sum(BASES[z] for z in f.numbers)).sum() for f in frames)
-    assert model.shift == pytest.approx([rest / atoms] * 3)
+    shift = dict(zip(model.elements, model.shift, strict=True))
+    for f in frames:
+        left = f.energies.mean() - sum(BASES[z] for z in f.numbers)
+        assert sum(shift[z] for z in f.numbers) == pytest.approx(left, abs=1e-9)
     each = settings(data, tmp_path, potential={"scale": "element"})
     hydrogens = np.concatenate([f.forces[:, f.numbers == 1].ravel() for f in frames])
     assert build_potential(each, frames).scale[0] == pytest.approx(np.sqrt(np.mean(hydrogens**2)))
+
+
+def test_shifts_of_elements_that_no_composition_tells_apart_are_one_constant() -> None:
+    """One molecule or isomers: the mean over atoms. Another molecule: what it tells apart."""
+    water, _ = (made_up(numbers) for numbers in ([8, 1, 1], [1, 8, 1]))
+    assert atomic_shifts([water], [1, 8], {1: 0.0, 8: 3.0}) == pytest.approx([-0.7] * 2)
+    isomers = [water, made_up([1, 8, 1])]
+    assert atomic_shifts(isomers, [1, 8], {1: 0.0, 8: 3.0}) == pytest.approx([-0.7] * 2)
+    hydrogen = made_up([1, 1])
+    found = atomic_shifts([*isomers, hydrogen], [1, 8], {1: 0.0, 8: 3.0})
+    assert found == pytest.approx([0.45, -3.0])
+
+
+def made_up(numbers: list[int]) -> LabelledFrames:
+    """Two frames of 0.8 and 1.0 eV."""
+    shape = (2, len(numbers), 3)
+    energies = np.array([0.8, 1.0])
+    return LabelledFrames(
+        "m", Path("m"), np.array(numbers), np.ones(shape), energies, np.ones(shape)
+    )
 
 
 def test_fitted_energies_reproduce_the_molecules(data: Path, tmp_path: Path) -> None:
@@ -365,6 +487,14 @@ def test_print_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         ({"data": {"forces_key": "push"}}, "has no push; it has energy, forces"),
         ({"potential": {"e0": "nowhere.xyz"}}, "nowhere.xyz: no such file"),
         ({"loss": {"energy": {5: 1.0}}}, "weight from step 0"),
+        ({"loss": {"huber": -1.0}}, "loss.huber must be > 0, got -1"),
+        ({"data": {"train": -5}}, "data.train must be >= 1, got -5"),
+        ({"optimiser": {"learning_rate": -1.0}}, "optimiser.learning_rate must be > 0, got -1"),
+        ({"run": {"steps": 0}}, "run.steps must be >= 1, got 0"),
+        ({"run": {"epoch_steps": 0}}, "run.epoch_steps must be >= 1, got 0"),
+        ({"run": {"batch_size": 0}}, "run.batch_size must be >= 1, got 0"),
+        ({"run": {"accelerator": "foo"}}, "run.accelerator foo, run.devices 1: "),
+        ({"run": {"out": "/dev/null/x"}}, "run.out: [Errno 20] Not a directory"),
     ],
 )
 def test_bad_input(
@@ -384,6 +514,16 @@ def test_an_energy_of_an_isolated_atom_is_missing(data: Path, tmp_path: Path) ->
     chosen = settings(data, tmp_path, potential={"e0": str(tmp_path / "few.xyz")})
     with pytest.raises(InputError, match="no E0 for O; it has H, C"):
         build_potential(chosen, load_labelled(chosen.data, "train"))
+
+
+def test_energies_of_isolated_atoms_have_the_key_of_the_data(data: Path, tmp_path: Path) -> None:
+    text = (data / "atoms.xyz").read_text(encoding="utf-8").replace("energy=", "E_dft=")
+    (tmp_path / "named.xyz").write_text(text, encoding="utf-8")
+    found = isolated_energies(str(tmp_path / "named.xyz"), [], list(BASES), "E_dft")
+    assert dict(zip(BASES, found, strict=True)) == BASES
+    (tmp_path / "named.xyz").write_text(text.replace("=-1000.0", "=nan"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"named\.xyz: frame 1: E_dft of the atom C is nan"):
+        isolated_energies(str(tmp_path / "named.xyz"), [], list(BASES), "E_dft")
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/forcefield").glob("*.yaml")), ids=str)

@@ -33,6 +33,11 @@ def test_record_of_a_training() -> None:
     }
 
 
+def test_the_last_epoch_may_be_shorter() -> None:
+    run = SimpleNamespace(steps=80, epoch_steps=30, seed=7, init=None)
+    assert training_record(SimpleNamespace(run=run), 2, {})["released_step"] == 80
+
+
 def test_card() -> None:
     made = config(config=["a.yaml"], init="other", released_step=60)
     card = model_card(made, summary="Small.", use=["one", "two"], data="Data.", limits=["Odd."])

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.config import config_parser, parse_config, resolved, store_run
+from shared.config import (
+    check_same_run,
+    check_values,
+    config_parser,
+    parse_config,
+    resolved,
+    store_run,
+)
 from shared.errors import InputError
 
 
@@ -134,3 +141,41 @@ def test_a_stored_run_can_be_repeated(tmp_path: Path) -> None:
     assert record["files"][str(data)].startswith("sha256:")
     assert "git_commit" in record
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Model(channels=0), "model.channels must be >= 1, got 0"),
+        (Model(lags_fs=(1.0, -5.0)), r"model.lags_fs must be > 0, got \[1.0, -5.0\]"),
+        (Model(options={"a": 1.0, "b": float("nan")}), "model.options must be <= 1"),
+    ],
+)
+def test_values_out_of_range(model: Model, says: str) -> None:
+    conditions = "channels >= 1", "lags_fs > 0", "options <= 1"
+    check_values(Model(), "model", *conditions)
+    with pytest.raises(InputError, match=says):
+        check_values(model, "model", *conditions)
+
+
+def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
+    data = tmp_path / "data.xyz"
+    data.write_text("1")
+    store_run(tmp_path / "run", parse("--model.options", "{a: 1}"), seed=0, data=[data])
+
+    def check(*argv: str, free: tuple[str, ...] = ()) -> None:
+        check_same_run(tmp_path / "run", parse(*argv), data=[data], free=free)
+
+    same = ("--model.options", "{a: 1.0}")
+    check(*same)
+    check(*same, "--seed", "1", "--training.schedule", "late", free=("training", "seed"))
+    with pytest.raises(InputError, match=r"has training\.schedule None, the config late"):
+        check(*same, "--training.schedule", "late", free=("training.sched",))
+    with pytest.raises(InputError, match=r"has model\.options\.b None, the config 1"):
+        check("--model.options", "{b: 1}")
+    data.write_text("2")
+    with pytest.raises(InputError, match=r"data\.xyz has changed since the run began"):
+        check(*same)
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(InputError, match="no such config file"):
+        check(*same)

@@ -199,6 +199,23 @@ def test_a_killed_training_resumes_to_the_bit(
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_run_folder_belongs_to_one_training(trained: tuple[str, Path], tmp_path: Path) -> None:
+    mode, folder = trained
+    run = {"out": str(folder / "run")}
+    with pytest.raises(InputError, match="holds a training already"):
+        train(settings(tmp_path, mode, run=run))
+    other = settings(tmp_path, mode, run=run | {"resume": True, "seed": 5})
+    with pytest.raises(InputError, match=r"has run\.seed 0, the config 5"):
+        train(other)
+
+
+def test_it_takes_the_steps_that_were_asked_for(tmp_path: Path) -> None:
+    train(settings(tmp_path, run={"steps": 3, "epoch_steps": 2}))
+    assert len(rows(tmp_path)) == 2
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert [one["last_epoch"] for one in last["lr_schedulers"]] == [3, 3]
+
+
 def test_fine_tuning_starts_from_a_checkpoint(trained: tuple[str, Path], tmp_path: Path) -> None:
     mode, folder = trained
     init = {"init": str(folder / "run" / "tiny")}
@@ -296,6 +313,14 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("residual", {"data": {"acceleration_interval_fs": 0.3}}, "0.3 fs is not a multiple"),
         ("residual", {"run": {"unroll": {5: 2}}}, "from step 0 on"),
         ("residual", {"run": {"init": "nowhere"}}, "no checkpoint nowhere"),
+        ("residual", {"run": {"steps": 0}}, "run.steps must be >= 1, got 0"),
+        ("residual", {"run": {"epoch_steps": 0}}, "run.epoch_steps must be >= 1, got 0"),
+        ("residual", {"run": {"per_molecule": 0}}, "run.per_molecule must be >= 1, got 0"),
+        ("residual", {"run": {"accelerator": "foo"}}, "run.accelerator foo, run.devices 1: "),
+        ("residual", {"run": {"out": "/dev/null/x"}}, "run.out: [Errno 20] Not a directory"),
+        ("residual", {"optimiser": {"ema_decay": 1.0}}, "optimiser.ema_decay must be < 1, got 1"),
+        ("residual", {"loss": {"prior_fraction": 2.0}}, "loss.prior_fraction must be <= 1, got 2"),
+        ("residual", {"data": {"lag_fs": [0.0, 2.0]}}, "data.lag_fs must be > 0, got [0.0, 2.0]"),
         ("residual", {"sampling": {"sampler": "euler"}}, "unknown sampler 'euler'"),
         ("residual", {"sampling": {"steps": 0}}, "steps must be at least 1"),
         ("paper", {"data": {"lag_fs": [0.5, 1.0]}}, "the paper mode takes one lag"),
