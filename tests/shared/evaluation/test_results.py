@@ -131,6 +131,24 @@ def test_what_differs_gets_a_line_and_an_order(tmp_path: Path) -> None:
     assert lines[0] == "| aspirin | trajgen:a | 2 |  |"
 
 
+def test_notes_name_the_molecules_that_they_are_about() -> None:
+    rows = [
+        row("a", 1.0, "ethanol", note="best trivial: mean"),
+        row("a", 1.0, "uracil", note="best trivial: persistence"),
+        row("b", 1.0, "uracil", note="best trivial: persistence"),
+        row("b", 1.0, "aspirin", note="best trivial: mean"),
+        row("b", 1.0, "aspirin", note="not comparable: published"),
+    ]
+    plain = [one.as_dict() for one in rows]
+    assert pivot(plain).split("\n\n")[1:] == [
+        "Not comparable: published.",
+        "Best trivial: mean (ethanol, aspirin), persistence (uracil).",
+    ]
+    assert pivot(plain[:1]).endswith("\n\nBest trivial: mean.")
+    plain += [one | {"horizon": "1000 frames"} for one in plain]
+    assert "Best trivial, 1000 frames: mean (ethanol, aspirin)" in pivot(plain)
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
 def test_shipped_tables_are_those_of_the_shipped_rows(name: str) -> None:
     document = FOLDER.parents[1] / name
