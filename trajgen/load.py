@@ -84,6 +84,10 @@ def _problems(config: CheckpointConfig) -> list[str]:
             found.append(f"the entry molecules.{name}.key is missing")
         elif not isinstance(key := molecule["key"], str):
             found.append(f"molecules.{name}.key must be text, got {key!r:.60}")
+    for key, value in config.normalisation.items():
+        numbers = value if isinstance(value, list) else [value]
+        if not (numbers and all(map(_is_positive, numbers))):
+            found.append(f"normalisation.{key} must be of positive numbers, got {value!r:.60}")
     return found
 
 

@@ -102,6 +102,10 @@ DEFAULTS = {"lag_fs": 5.0, "sampler": "heun", "steps": 1}
         ({"defaults": DEFAULTS | {"acceleration_interval_fs": "x"}}, "number or null, got 'x'"),
         ({"molecules": {"water": {"key": []}}}, r"molecules.water.key must be text, got \[\]"),
         ({"molecules": {"water": {}}}, "molecules.water.key is missing"),
+        (
+            {"normalisation": {"velocity": "x"}},
+            "normalisation.velocity must be of positive numbers",
+        ),
         ({"model": {"types": 3, "network": {}, "noise": {}}}, "does not describe a model"),
         ({"model": {}}, "does not describe a model"),
         ({"kind": "flow"}, "'flow'"),
