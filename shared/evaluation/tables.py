@@ -250,8 +250,15 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(rows: Rows, path: Path) -> str:
-    """What a run of the evaluation prints: the figures that matter most, as plain columns."""
+def summary(rows: Rows, path: Path, skipped: Mapping[str, str]) -> str:
+    """What a run of the evaluation prints: the figures that matter most, as plain columns; then
+    what was not measured, a line for each reason.
+
+    Args:
+        rows: of this run's jobs.
+        path: of the results file.
+        skipped: job -> why.
+    """
     blocks = []
     keys = dict.fromkeys(
         (row["protocol"], row["part"], row["metric"], row["horizon"])
@@ -267,7 +274,14 @@ def summary(rows: Rows, path: Path) -> str:
         protocol, part, metric, horizon = key
         title = ", ".join(word for word in (f"{protocol} {part}", metric, horizon) if word)
         blocks.append(f"{title}\n{_plain(pivot(own, interval=False))}")
-    return "\n\n".join([*blocks, f"{len(rows)} rows in {path}"])
+    jobs: dict[str, list[str]] = {}
+    for job, reason in skipped.items():
+        jobs.setdefault(reason, []).append(job)
+    lines = [
+        f"not measured: {of[0]}{f' and {len(of) - 1} more' if of[1:] else ''}: {reason}"
+        for reason, of in jobs.items()
+    ]
+    return "\n\n".join([*blocks, "\n".join([f"{len(rows)} rows in {path}", *lines])])
 
 
 def _cell(row: Mapping[str, Any] | None, interval: bool) -> str:

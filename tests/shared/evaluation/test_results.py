@@ -39,6 +39,7 @@ def test_jobs_are_known_by_their_fingerprint(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ('{"format": "trajgen-results", "version": 99, "rows": []}', "version 99"),
+        ('{"format": "trajgen-results", "version": 1}', "without its jobs or rows"),
         ('{"rows": []}', "not a results file"),
         ("{", "not a readable"),
     ],
