@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.config import config_parser, parse_config
 from shared.evaluate import main
+from shared.evaluation.config import PARTS, Evaluation, checked_parts
 from shared.evaluation.results import Results
 from shared.evaluation.systems import real_series, sparse_frames, surrogate
 
@@ -81,6 +83,19 @@ def test_shipped_configs_are_read(name: str, capsys) -> None:
         main(["--config", str(ROOT / "configs" / "evaluate" / f"{name}.yaml"), "--print-config"])
     assert stopped.value.code == 0
     assert f"data: {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("md17", "trajgen:md17s"), ("md17", "forcefield:md17s"), ("3bpa", "forcefield:3bpa")],
+)
+def test_shipped_checkpoints_are_evaluated(name: str, model: str) -> None:
+    sections = {"evaluation": Evaluation} | {part: entry.settings for part, entry in PARTS.items()}
+    path = ROOT / "configs" / "evaluate" / f"{name}.yaml"
+    config = parse_config(config_parser("", "", sections), ["--config", str(path)])
+    plan, models = checked_parts(config.evaluation, {part: config[part] for part in PARTS})[1:]
+    assert model in models
+    assert {part for part, _, _ in plan} == {p for p in PARTS if name in PARTS[p].sets}
 
 
 def test_a_run_leaves_a_report(tmp_path: Path, capsys) -> None:
