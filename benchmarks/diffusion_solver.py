@@ -43,7 +43,7 @@ def random_diffusion(lmax: int, strength: float, n_types: int, seed: int) -> Gra
         equation.transform.radial.weight.mul_(strength)
         equation.path_weights.mul_(strength)
         for weight in equation.gradient.weights:
-            weight.add_(0.1 * strength * torch.randn_like(weight))
+            weight.add_(0.1 * (strength - 1.0) * torch.randn_like(weight))
     return diffusion.double()
 
 

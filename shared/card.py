@@ -12,6 +12,7 @@ from shared.checkpoint import CheckpointConfig
 __all__ = ["NOT_MEASURED", "block", "model_card", "training_record"]
 
 NOT_MEASURED = "Not measured yet."
+_FILES = 12  # that a card names
 
 
 def training_record(settings: Any, epoch: int, split: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def model_card(
     made = config.provenance
     training = made["training"]
     files = [f"- `{path}` ({checksum})" for path, checksum in made["files"].items()]
+    if len(files) > _FILES:
+        files[_FILES:] = [f"- and {len(files) - _FILES} more; config.json has them all"]
     lines = [*limits, *_limits(config)]
     parts = [
         f"# {config.name}",

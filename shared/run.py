@@ -196,10 +196,10 @@ class Job:
         from shared.writers import load_state
 
         self._program, self._source, self._format = program, source, format
-        self._interval_fs, self.n_frames_asked = (
-            interval_fs,
-            int(length_ps * 1000 / interval_fs + 1e-6),
-        )
+        asked = length_ps * 1000 / interval_fs + 1e-6
+        if asked >= 2**31:  # XTC counts frames in 32 bits
+            raise InputError(f"{length_ps:g} ps are too many frames of {interval_fs:g} fs")
+        self._interval_fs, self.n_frames_asked = interval_fs, int(asked)
         if self.n_frames_asked < 1:
             raise InputError(f"{length_ps:g} ps are shorter than one frame of {interval_fs:g} fs")
         self.out = _output_stem(source, out, format)

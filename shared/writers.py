@@ -569,12 +569,20 @@ class TrajectoryWriter:
                 frame_interval_fs=self._interval_fs,
                 extra={},
             )
-            save_state(out, self._point)
-            _save_topology(self.topology, topology, start.positions[0])
+            try:
+                save_state(out, self._point)
+                _save_topology(self.topology, topology, start.positions[0])
+                self._write_sidecar("running")
+            except OSError:  # a full disk: what would be left is no run
+                for path in (common.state, self.topology, self.sidecar_path):
+                    path.unlink(missing_ok=True)
+                raise
         else:
             self._point = resume_from
             self._cut_back(start)
-        self._write_sidecar("running")
+            if not self.topology.exists():
+                _save_topology(self.topology, topology, self._point.state.positions[0])
+            self._write_sidecar("running")
         self._flushed_at, self._flush_took = time.monotonic(), 0.0
 
     @property
@@ -659,6 +667,8 @@ class TrajectoryWriter:
             if not self._disk_failed:
                 self.flush()
         finally:
+            if self._disk_failed:  # what it says must be of the frames that are there
+                self.sidecar = self._sidecar_on_disk
             with suppress(OSError) if self._disk_failed else nullcontext():
                 self._write_sidecar("failed" if self._disk_failed else status)
 
@@ -690,7 +700,12 @@ class TrajectoryWriter:
             for path in (_outputs(self._out).state, self.sidecar_path, self.topology)
             if path.exists()
         ]
-        earlier += [p for p in self._out.parent.iterdir() if replicas.fullmatch(p.name)]
+        others = _trajectories_named_in(self.sidecar_path)  # an earlier run had another format
+        earlier += [
+            path
+            for path in self._out.parent.iterdir()
+            if replicas.fullmatch(path.name) or path.name in others
+        ]
         if earlier and not overwrite:
             raise InputError(
                 f"{earlier[0]} is there already; resume the run, overwrite it, or choose another"
@@ -741,6 +756,16 @@ class TrajectoryWriter:
         }
         text = json.dumps(content, indent=2, ensure_ascii=False, default=_to_json)
         _write_atomically(self.sidecar_path, text.encode() + b"\n")
+        self._sidecar_on_disk = dict(self.sidecar)
+
+
+def _trajectories_named_in(sidecar: Path) -> list[str]:
+    """Names of the trajectory files of the run that a sidecar is of; none if it says none."""
+    try:
+        names = json.loads(sidecar.read_bytes())["trajectories"]
+        return [Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 @contextmanager

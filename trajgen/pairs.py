@@ -183,6 +183,18 @@ def dense_groups(batch: Data) -> Iterator[dict[str, Tensor]]:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A series, its frames [first, end) to draw from, its range of lags and history in frames."""
+
+    series: Series
+    first: int
+    end: int
+    shortest: int
+    longest: int
+    history: int | None
+
+
 class FramePairs(Dataset[Batch]):
     """Item k is the batch of training step k: random frames of every molecule.
 
@@ -198,9 +210,12 @@ class FramePairs(Dataset[Batch]):
         unroll: training step -> number of lags given, as {first step: number}.
         type_index: class -> index of the model.
         seed: of the random choice.
+        more: further trajectories of these molecules, used whole: `per_molecule` examples again of
+            each molecule that has some, each from one of them drawn at random.
 
     Raises:
-        InputError: a range too short for the lag, or a lag that is no multiple of δ.
+        InputError: `more` has a molecule that `series` has not, a range too short for the lag, or a
+            lag that is no multiple of δ.
     """
 
     def __init__(
@@ -213,22 +228,33 @@ class FramePairs(Dataset[Batch]):
         unroll: Mapping[int, int],
         type_index: Mapping[str, int],
         seed: int,
+        more: Sequence[Series] = (),
     ) -> None:
-        self.series, self.frames, self.per_molecule = list(series), frames, per_molecule
+        self.per_molecule = per_molecule
         self.unroll, self.type_index, self.seed = dict(unroll), type_index, seed
         if 0 not in unroll:
             raise InputError(f"unroll must say how many lags from step 0 on, got {dict(unroll)}")
-        self.lags = [(steps_of(lag_fs[0], s), steps_of(lag_fs[1], s)) for s in self.series]
         h = acceleration_interval_fs
-        self.history = [None if h is None else steps_of(h, s) for s in self.series]
-        for s, (_, longest), h_steps in zip(self.series, self.lags, self.history, strict=True):
+
+        def source(s: Series, first: int, end: int) -> _Source:
+            shortest, longest = steps_of(lag_fs[0], s), steps_of(lag_fs[1], s)
+            h_steps = None if h is None else steps_of(h, s)
             needed = 2 + (h_steps or longest) + longest * max(self.unroll.values()) + 1
-            available = min(frames[1], len(s.positions)) - frames[0]
-            if available < needed:
+            if end - first < needed:
                 raise InputError(
-                    f"{s.name}: {available} frames in the range {list(frames)}, but this lag and "
-                    f"unrolling need at least {needed}"
+                    f"{s.name}: {max(0, end - first)} frames in the range {[first, end]}, but this "
+                    f"lag and unrolling need at least {needed}"
                 )
+            return _Source(s, first, end, shortest, longest, h_steps)
+
+        # Groups: examples of a batch come from one source of each, or are spread over them.
+        self._groups = [[source(s, frames[0], min(frames[1], len(s.positions)))] for s in series]
+        further: dict[str, list[_Source]] = {}
+        for s in more:
+            if s.key not in [own.key for own in series]:
+                raise InputError(f"{s.name}: not one of the molecules of the data set")
+            further.setdefault(s.key, []).append(source(s, 0, len(s.positions)))
+        self._groups += further.values()
 
     def unroll_at(self, step: int) -> int:
         """Number of lags unrolled at a training step."""
@@ -238,13 +264,17 @@ class FramePairs(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, step])
         unroll = self.unroll_at(step)
         batches = []
-        for s, (shortest, longest), h in zip(self.series, self.lags, self.history, strict=True):
-            count = self.per_molecule
-            drawn = np.exp(rng.uniform(np.log(shortest), np.log(longest), count))
-            lags = np.clip(np.rint(drawn).astype(np.int64), shortest, longest)
-            history = lags if h is None else np.full(count, h)
-            first = self.frames[0] + 2 + history
-            last = min(self.frames[1], len(s.positions)) - lags * unroll
-            frames = rng.integers(first, last)
-            batches.append(examples(s, frames, lags, history, unroll, self.type_index))
+        for group in self._groups:
+            counts = np.array([self.per_molecule])
+            if len(group) > 1:
+                chosen = rng.integers(len(group), size=self.per_molecule)
+                counts = np.bincount(chosen, minlength=len(group))
+            for s, count in zip(group, counts.tolist(), strict=True):
+                if count == 0:
+                    continue
+                drawn = np.exp(rng.uniform(np.log(s.shortest), np.log(s.longest), count))
+                lags = np.clip(np.rint(drawn).astype(np.int64), s.shortest, s.longest)
+                history = lags if s.history is None else np.full(count, s.history)
+                frames = rng.integers(s.first + 2 + history, s.end - lags * unroll)
+                batches.append(examples(s.series, frames, lags, history, unroll, self.type_index))
         return mixed(batches)

@@ -95,6 +95,8 @@ def sample(
     )
     if angular_momentum not in (None, *ANGULAR_MOMENTUM):
         raise InputError(f"angular momentum is free or keep, not {angular_momentum!r}")
+    if sampler == "ode" and steps is not None:
+        raise InputError("sampler ode takes as many evaluations as it needs; leave steps out")
 
     import logging
 
@@ -150,7 +152,7 @@ def sample(
         ),
         "lag_fs": generator.lag_fs,
         "sampler": generator.sampler,
-        "steps": generator.steps,
+        "steps": None if generator.sampler == "ode" else generator.steps,
         "angular_momentum": "keep" if generator.keep_angular_momentum else "free",
         "thermostat_fs": thermostat_fs,
     }

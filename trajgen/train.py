@@ -16,6 +16,8 @@ from shared.command import train_command
 from shared.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jsonargparse import ArgumentParser
 
     from trajgen.pairs import Series
@@ -33,6 +35,9 @@ class DataConfig:
         lag_fs: smallest and largest lag; equal for a model of one lag.
         acceleration_interval_fs: time over which the acceleration is taken; null: the lag.
         history: what a roll-out hands on: thermostat or acceleration.
+        more: extended xyz files, or patterns like folder/*.extxyz, of further trajectories of these
+            molecules, say of a force field, to train on beside the data set: `run.per_molecule`
+            examples again of each molecule.
     """
 
     source: str = "md17s"
@@ -42,6 +47,23 @@ class DataConfig:
     lag_fs: tuple[float, float] = (5.0, 5.0)
     acceleration_interval_fs: float | None = 0.5
     history: Literal["thermostat", "acceleration"] = "thermostat"
+    more: list[str] = field(default_factory=list)
+
+    def more_files(self) -> list[Path]:
+        """The files that `more` names.
+
+        Raises:
+            InputError: a name or pattern that no file has.
+        """
+        from glob import glob
+
+        found: list[Path] = []
+        for pattern in self.more:
+            paths = sorted(glob(pattern))
+            if not paths:
+                raise InputError(f"data.more: {pattern}: no such file")
+            found += map(Path, paths)
+        return found
 
 
 @dataclass(frozen=True)
@@ -158,26 +180,32 @@ def load_series(data: DataConfig, *, pair_velocities: bool = False) -> "list[Ser
         read = [(name, load(name)) for name in data.molecules]
         return [series(n, s.numbers, s.positions, s.interval_fs, s.thermostat) for n, s in read]
     if data.source == "xtb":
-        from shared.io import read_frames
-
-        found = []
-        for path in data.molecules:
-            frames = read_frames(path)
-            times = frames.times_fs
-            if len(times) < 2 or not times[1] > times[0]:
-                raise InputError(f"{path}: training needs frames with their times")
-            interval_fs = float(times[1] - times[0])
-            found.append(
-                series(
-                    Path(path).stem,
-                    frames.numbers,
-                    frames.positions,
-                    interval_fs,
-                    frames.thermostat,
-                )
-            )
-        return found
+        return [_series_of_file(path, series) for path in data.molecules]
     raise InputError(f"data.source {data.source!r} is not known; choose md17s, md17 or xtb")
+
+
+def load_more(data: DataConfig) -> "list[Series]":
+    """Read the further trajectories of a data section.
+
+    Raises:
+        InputError: files that are missing, bad, or without times.
+    """
+    from trajgen.pairs import make_series
+
+    return [_series_of_file(str(path), make_series) for path in data.more_files()]
+
+
+def _series_of_file(path: str, series: "Callable[..., Series]") -> "Series":
+    """All frames of a file as `series(name, numbers, positions, interval, thermostat)`."""
+    from shared.io import read_frames
+
+    frames = read_frames(path)
+    times = frames.times_fs
+    if len(times) < 2 or not times[1] > times[0]:
+        raise InputError(f"{path}: training needs frames with their times")
+    interval_fs = float(times[1] - times[0])
+    name = Path(path).stem
+    return series(name, frames.numbers, frames.positions, interval_fs, frames.thermostat)
 
 
 def parser() -> "ArgumentParser":
@@ -223,7 +251,7 @@ def train(settings: Any) -> Path:
     run, data = settings.run, settings.data
     check_sampler(settings.sampling.sampler, settings.sampling.steps)
     series = load_series(data, pair_velocities=model_class(run.mode).pair_velocities)
-    module = Training(build_model(settings, series), series, settings)
+    module = Training(build_model(settings, series), series, settings, load_more(data))
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):
         return out / run.name

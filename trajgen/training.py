@@ -1,5 +1,6 @@
 """The Lightning module of the generator: loss, unrolling, validation, release."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,16 @@ class Training(L.LightningModule):
         model: what is trained.
         series: the molecules, training and validation frames alike.
         settings: the sections of the config.
+        more: further trajectories of these molecules, to train on.
     """
 
-    def __init__(self, model: TransitionKernel, series: list[Series], settings: Any) -> None:
+    def __init__(
+        self,
+        model: TransitionKernel,
+        series: list[Series],
+        settings: Any,
+        more: Sequence[Series] = (),
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.series, self.settings = model, series, settings
@@ -91,6 +99,7 @@ class Training(L.LightningModule):
             run.unroll,
             self.type_index,
             run.seed,
+            more,
         )
         for s in series:
             self._validation_examples(s)  # bad input is refused now, not after the first epoch
@@ -328,12 +337,13 @@ def _as_list(value: Any) -> list[Any]:
 
 def data_files(data: Any) -> list[Path]:
     """The files a data section reads, for provenance."""
+    more = data.more_files()
     if data.source == "xtb":
-        return [Path(path) for path in data.molecules]
+        return [*map(Path, data.molecules), *more]
     from shared.data import md17
 
     load_one = md17.load_md17s if data.source == "md17s" else md17.load_md17
-    return [load_one(name).path for name in data.molecules]
+    return [*(load_one(name).path for name in data.molecules), *more]
 
 
 def release(module: Training, settings: Any, out: Path) -> Path:

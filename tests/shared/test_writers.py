@@ -460,6 +460,17 @@ def test_outputs_are_not_overwritten_by_accident(tmp_path: Path) -> None:
     write(tmp_path / "a", "dcd", 1, last=1, flush_every=3, overwrite=True)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["a.dcd", "a.json", "a.pdb", "a.state.npz", "a_rest.dcd"]
+    write(tmp_path / "a", "xtc", 1, last=1, flush_every=3, overwrite=True)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.json", "a.pdb", "a.state.npz", "a.xtc", "a_rest.dcd"]
+
+
+def test_a_lost_topology_comes_back_with_resuming(tmp_path: Path) -> None:
+    write(tmp_path / "a", "dcd", 1, last=3, flush_every=3)
+    topology = (tmp_path / "a.pdb").read_bytes()
+    (tmp_path / "a.pdb").unlink()
+    write(tmp_path / "a", "dcd", 1, last=6, flush_every=3, resume=True)
+    assert len((tmp_path / "a.pdb").read_bytes()) == len(topology)
 
 
 @pytest.mark.parametrize(
@@ -535,6 +546,29 @@ def test_disk_that_fills_midway(tmp_path: Path, kind: str, n_replicas: int) -> N
     with largest_file(size + 5000), pytest.raises(OSError, match="File too large"):
         write(tmp_path / "a", kind, n_replicas, last=5000, flush_every=2, resume=True)
     check_what_is_left(tmp_path / "a", kind, n_replicas)
+
+
+def test_disk_that_is_full_at_the_start(tmp_path: Path) -> None:
+    with largest_file(100), pytest.raises(OSError, match="File too large"):
+        TrajectoryWriter(tmp_path / "a", frame(0, 1), frame_interval_fs=INTERVAL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sidecar_is_of_the_frames_that_are_there(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+
+    def fill() -> None:
+        with TrajectoryWriter(out, frame(0, 1), frame_interval_fs=INTERVAL) as writer:
+            for k in range(1, 100):
+                writer.sidecar["frames"] = k
+                writer.write(frame(k, 1))
+                with largest_file(10_000 if k > 10 else 10**9):
+                    writer.flush()
+
+    with pytest.raises(OSError, match="File too large"):
+        fill()
+    sidecar = json.loads(out.with_suffix(".json").read_text())
+    assert sidecar["frames"] == sidecar["n_frames"] >= 10
 
 
 def test_disk_that_fills_midway_hdf5(

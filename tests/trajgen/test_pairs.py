@@ -105,6 +105,18 @@ def test_a_mixed_batch_comes_apart_again() -> None:
     np.testing.assert_array_equal(groups[1]["pos"], several[1].positions[[10, 20]])
 
 
+def test_further_trajectories_of_a_molecule() -> None:
+    one, other = series("water"), series("peroxide")
+    more = [series("water", 20 + k) for k in range(5)]
+    sizes = pairs(one, other, more=more)[0].ptr.diff().tolist()
+    assert sizes == 3 * [3] + 3 * [4] + 3 * [3]
+    alone = next(dense_groups(pairs(one)[0]))
+    beside = next(dense_groups(pairs(one, more=more)[0]))
+    torch.testing.assert_close(beside["pos"][:3], alone["pos"])
+    with pytest.raises(InputError, match="not one of the molecules"):
+        pairs(one, more=[other])
+
+
 def test_a_step_depends_on_seed_and_number_alone() -> None:
     several = series("water"), series("peroxide")
     one, again = pairs(*several), pairs(*several)

@@ -422,6 +422,8 @@ BAD_OPTIONS = {
     "short": (["--length-ps", "0.0001"], "shorter than one frame"),
     "replicas": (["--replicas", "0"], "at least 1"),
     "steps": (["--steps", "0"], "at least 1"),
+    "steps of ode": (["--sampler", "ode", "--steps", "5"], "leave steps out"),
+    "endless": (["--length-ps", "1e308"], "too many frames"),
     "seed": (["--seed", "-1"], "seed must be from 0"),
     "temperature": (["--temperature", "-5"], "temperature must be"),
     "thermostat": (["--thermostat-fs", "0"], "thermostat must be more than 0"),
