@@ -14,6 +14,7 @@ the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made with
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def calibrate(
     series: list[Series],
     frames: tuple[int, int],
     settings: CalibrationConfig,
+    more: Sequence[Series] = (),
     *,
     compile: bool = True,
 ) -> None:
@@ -70,6 +72,7 @@ def calibrate(
         series: the molecules it was trained on; a class in several of them gets the mean.
         frames: first and one past the last training frame.
         settings: see `CalibrationConfig`.
+        more: further trajectories of these molecules that it was trained on.
         compile: compile the network.
 
     Raises:
@@ -80,7 +83,9 @@ def calibrate(
         raise InputError(f"calibration: {folder} is of mode {model.kind}; only residual has it")
     found: dict[str, list[float]] = {}
     for s in series:
-        frictions = measure(Generator(model, config, compile=compile), s, frames, settings)
+        generator = Generator(model, config, compile=compile)
+        same = [other for other in more if other.key == s.key]
+        frictions = measure(generator, s, frames, settings, same)
         for name, value in frictions.items():
             found.setdefault(name, []).append(value)
     model.set_friction(torch.tensor([np.mean(found.get(name, 0.0)) for name in model.types]))
@@ -91,9 +96,15 @@ def calibrate(
 
 
 def measure(
-    generator: Generator, series: Series, frames: tuple[int, int], settings: CalibrationConfig
+    generator: Generator,
+    series: Series,
+    frames: tuple[int, int],
+    settings: CalibrationConfig,
+    more: Sequence[Series] = (),
 ) -> dict[str, float]:
     """Frictions of the classes of one molecule, 1/fs, as the module says.
+
+    The temperatures to hold are the mean over the training frames of `series` and all of `more`.
 
     Raises:
         InputError: every replica collapsed.
@@ -101,11 +112,10 @@ def measure(
     model = generator.model
     assert isinstance(model, TransitionModel)
     kinds = sorted(set(series.classes))
-    member = np.array([[c == kind for c in series.classes] for kind in kinds], dtype=np.float64)
-    member /= member.sum(1, keepdims=True)
+    member = _members(series, kinds)
     index = torch.tensor([model.types.index(kind) for kind in kinds])
-    velocities = series.velocities[frames[0] + 2 : frames[1]].astype(np.float64)
-    wanted = member @ _temperatures(velocities, series.masses).mean(0)
+    seen = [(series, slice(frames[0] + 2, frames[1])), *((s, slice(2, None)) for s in more)]
+    wanted = np.concatenate([_class_temperatures(s, rows, kinds) for s, rows in seen]).mean(0)
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
@@ -145,6 +155,18 @@ def measure(
             ratio,
         )
     return found
+
+
+def _members(series: Series, kinds: list[str]) -> Float:
+    """[C, N]: 1/n where an atom is one of the n of a class, else 0."""
+    member = np.array([[c == kind for c in series.classes] for kind in kinds], dtype=np.float64)
+    return member / member.sum(1, keepdims=True)
+
+
+def _class_temperatures(series: Series, rows: slice, kinds: list[str]) -> Float:
+    """Of every class at each of these frames, [T, C], K."""
+    velocities = series.velocities[rows].astype(np.float64)
+    return _temperatures(velocities, series.masses) @ _members(series, kinds).T
 
 
 def _temperatures(velocities: Float, masses: Float) -> Float:

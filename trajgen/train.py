@@ -251,13 +251,14 @@ def train(settings: Any) -> Path:
     run, data = settings.run, settings.data
     check_sampler(settings.sampling.sampler, settings.sampling.steps)
     series = load_series(data, pair_velocities=model_class(run.mode).pair_velocities)
-    module = Training(build_model(settings, series), series, settings, load_more(data))
+    more = load_more(data)
+    module = Training(build_model(settings, series), series, settings, more)
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):
         return out / run.name
     folder = release(module, settings, out)
     if settings.calibration.length_ps:
-        calibrate(folder, series, data.train, settings.calibration, compile=run.compile)
+        calibrate(folder, series, data.train, settings.calibration, more, compile=run.compile)
     return folder
 
 
