@@ -191,8 +191,9 @@ def load(name_or_path: str | Path, head: str) -> Checkpoint:
     """
     folder = _locate(name_or_path, head)
     path = folder / CONFIG
+    content = _read(path, folder)
     try:
-        entries = json.loads(_read(path, folder).decode("utf-8"))
+        entries = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: corrupt, not valid JSON ({error})") from None
     config = _parse(entries, path)
@@ -216,8 +217,10 @@ def _locate(name_or_path: str | Path, head: str) -> Path:
     if path.is_file():
         _refuse_pickle(path)
         raise InputError(f"{path}: a checkpoint is a folder with {WEIGHTS} and {CONFIG}")
+    names = ", ".join(known) or "none"
+    if not str(name_or_path):  # as a path it would be the current folder
+        raise InputError(f"the checkpoint has no name; shipped ones: {names}")
     if not path.is_dir():
-        names = ", ".join(known) or "none"
         raise InputError(f"no checkpoint {name_or_path}: not a folder; shipped ones: {names}")
     return path
 
@@ -247,7 +250,7 @@ def _parse(entries: Any, path: Path) -> CheckpointConfig:
     version = entries.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: checkpoint format {version}, this version reads {FORMAT_VERSION}; "
+            f"{path}: checkpoint format {version!r}, this version reads {FORMAT_VERSION}; "
             "use the release that wrote it, or retrain"
         )
     types = {entry.name: entry.type for entry in fields(CheckpointConfig)}

@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted; the same command goes on", file=sys.stderr)
         return 1
@@ -102,8 +105,10 @@ def evaluate(
         command: kept with the results.
 
     Raises:
-        InputError: something that cannot be measured as asked, nothing was written; or an artefact
-            that the report cannot read.
+        InputError: something that cannot be measured as asked, or a folder that cannot be written
+            to: nothing was written; nothing could be measured, since files are missing or bad; or
+            an artefact that the report cannot read.
+        OSError: what was measured cannot be stored, such as on a full disk.
     """
     import torch
 
@@ -111,6 +116,7 @@ def evaluate(
     from shared.evaluation.references import References
     from shared.evaluation.results import Results
     from shared.provenance import provenance
+    from shared.writers import require_writable
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
@@ -121,17 +127,19 @@ def evaluate(
         settings = {name: section.quick() for name, section in settings.items()}
         plan = [(part, systems[:1], models) for part, systems, models in plan]
         folder, path = folder / "quick", folder / "quick.json"
+    for place in (folder, path.parent):
+        require_writable(place)
     references = References(evaluation.trajectories, evaluation.engine)
     results = Results(path, evaluation.name, folder, provenance(_files(plan, references)))
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
-    done = []
+    done, bad = [], None
     with _progress(len(jobs)) as report:
         for number, (part, name, model) in enumerate(jobs):
             job = f"{part}/{name}/{model}"
             report(number, job)
-            _measured(
+            error = _measured(
                 results,
                 job,
                 candidates[model],
@@ -143,10 +151,14 @@ def evaluate(
                 command=command,
                 report=partial(_say, report, number, job),
             )
+            bad = bad or error
             done.append(job)
     from shared.evaluation.tables import summary
 
-    print(summary(results.rows(done), path))
+    skipped = results.skipped(done)
+    print(summary(results.rows(done), path, skipped))
+    if bad is not None and len(skipped) == len(done):
+        raise InputError(f"nothing could be measured: {bad}")
     if with_report:
         from shared.report import write_report
 
@@ -170,8 +182,9 @@ def _measured(
     fresh: bool,
     command: str,
     report: Callable[[str], None],
-) -> None:
-    """Make one measurement and store it, unless it is there."""
+) -> InputError | None:
+    """Make one measurement and store it, unless it is there; returns what was bad about the input,
+    such as a file that is missing."""
     from shared.config import resolved
     from shared.evaluation.config import PARTS
     from shared.evaluation.rollout import Context, Skip
@@ -184,13 +197,14 @@ def _measured(
     )
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     if not fresh and results.known(job, fingerprint):
-        return
-    began, skipped = time.monotonic(), None
+        return None
+    began, skipped, bad = time.monotonic(), None, None
     try:
         context = Context(folder, seed, report, references)
         rows = PARTS[part].measure(candidate, name, settings, context)
     except (Skip, InputError) as reason:
         rows, skipped = [], str(reason)
+        bad = reason if isinstance(reason, InputError) else None
     results.put(
         job,
         rows,
@@ -207,6 +221,7 @@ def _measured(
             "skipped": skipped,
         },
     )
+    return bad
 
 
 def _files(plan: list[tuple[str, list[str], list[str]]], references: "References") -> list[Path]:

@@ -56,7 +56,15 @@ from shared.units import ACCELERATION, ANGSTROM_PER_NM, FS_PER_PS
 if TYPE_CHECKING:
     from mdtraj import Topology
 
-__all__ = ["FORMATS", "ResumePoint", "TrajectoryWriter", "load_state", "output_files", "save_state"]
+__all__ = [
+    "FORMATS",
+    "ResumePoint",
+    "TrajectoryWriter",
+    "load_state",
+    "output_files",
+    "require_writable",
+    "save_state",
+]
 
 Float = npt.NDArray[np.float64]
 
@@ -199,8 +207,12 @@ def _write_atomically(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def _require_writable(folder: Path) -> None:
-    """Make the folder if need be, and a file in it."""
+def require_writable(folder: Path) -> None:
+    """Make the folder if need be, and a file in it.
+
+    Raises:
+        InputError: that is not possible.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -681,7 +693,7 @@ class TrajectoryWriter:
 
     def _clear(self, overwrite: bool) -> None:
         """Make way for a new run: nothing of an earlier one may be there, or it is removed."""
-        _require_writable(self._out.parent)
+        require_writable(self._out.parent)
         replicas = re.compile(rf"{re.escape(self._out.name)}(_r\d{{3,}})?\.{self._format}")
         earlier = [
             path
@@ -715,7 +727,7 @@ class TrajectoryWriter:
                 raise InputError(
                     f"{self._out}: cannot resume with {what} {now}: the run has {then}"
                 )
-        _require_writable(self._out.parent)
+        require_writable(self._out.parent)
         for path in self.trajectories:
             if point.n_frames and not path.exists():
                 raise InputError(f"{path}: no such file, so the run cannot be resumed")

@@ -14,6 +14,9 @@ _COMMANDS = {
     "sample": ("trajgen.sample", "generate a trajectory from a frame"),
     "simulate": ("forcefield.simulate", "run molecular dynamics from a frame"),
     "train": ("trajgen.train", "train a generator from a config"),
+    "train-forcefield": ("forcefield.train", "train a force field from a config"),
+    "evaluate": ("shared.evaluate", "measure models by the protocols P1 to P7"),
+    "report": ("shared.report.__main__", "make an HTML report of an evaluation's results"),
 }
 
 
@@ -39,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10}{what}" for name, (_, what) in _COMMANDS.items()]
+    width = max(map(len, _COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{what}" for name, (_, what) in _COMMANDS.items()]
     return "\n".join(
         ["usage: trajgen COMMAND [OPTIONS]", "", *lines, "", "trajgen COMMAND --help says more."]
     )

@@ -6,7 +6,9 @@ for one molecule; it is chosen for that molecule. Everything but `build` and `lo
 without torch, so that a command line can say what is wrong at once.
 """
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,24 +30,61 @@ __all__ = [
 ]
 
 
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+# Entry of `defaults` -> whether it must be there, what it may be, and that in words.
+_DEFAULTS: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
+    "lag_fs": (True, _is_positive, "a positive number"),
+    "sampler": (True, lambda value: isinstance(value, str), "text"),
+    "steps": (True, lambda value: type(value) is int and value > 0, "a positive integer"),
+    "lag_range_fs": (
+        False,
+        lambda value: isinstance(value, list) and list(map(_is_positive, value)) == [True, True],
+        "two positive numbers",
+    ),
+    "acceleration_interval_fs": (
+        False,
+        lambda value: value is None or _is_positive(value),
+        "a positive number or null",
+    ),
+    "keep_angular_momentum": (False, lambda value: isinstance(value, bool), "true or false"),
+}
+
+
 def open_checkpoint(name_or_path: str) -> Checkpoint:
     """A checkpoint of this head, its entries checked, its weights still on disk.
 
     Raises:
-        InputError: as `shared.checkpoint.load`, or an entry that a roll-out needs is missing.
+        InputError: as `shared.checkpoint.load`, or an entry that a roll-out needs is missing or of
+            another type.
     """
     checkpoint = load(name_or_path, "trajgen")
-    config = checkpoint.config
-    missing = [f"defaults.{key}" for key in ("lag_fs", "sampler", "steps")]
-    missing = [entry for entry in missing if entry.split(".")[1] not in config.defaults]
-    missing += [
-        f"molecules.{name}.key"
-        for name, molecule in config.molecules.items()
-        if not (isinstance(molecule, dict) and "key" in molecule)
-    ]
-    if missing:
-        raise InputError(f"{checkpoint.folder}: corrupt, the entry {missing[0]} is missing")
+    problems = _problems(checkpoint.config)
+    if problems:
+        raise InputError(f"{checkpoint.folder}: corrupt, {problems[0]}")
     return checkpoint
+
+
+def _problems(config: CheckpointConfig) -> list[str]:
+    """What is wrong with the entries that a roll-out needs."""
+    found = []
+    for key, (needed, fits, words) in _DEFAULTS.items():
+        if key not in config.defaults:
+            found += [f"the entry defaults.{key} is missing"] if needed else []
+        elif not fits(value := config.defaults[key]):
+            found.append(f"defaults.{key} must be {words}, got {value!r:.60}")
+    for name, molecule in config.molecules.items():
+        if not (isinstance(molecule, dict) and "key" in molecule):
+            found.append(f"the entry molecules.{name}.key is missing")
+        elif not isinstance(key := molecule["key"], str):
+            found.append(f"molecules.{name}.key must be text, got {key!r:.60}")
+    for key, value in config.normalisation.items():
+        numbers = value if isinstance(value, list) else [value]
+        if not (numbers and all(map(_is_positive, numbers))):
+            found.append(f"normalisation.{key} must be of positive numbers, got {value!r:.60}")
+    return found
 
 
 def choose(
@@ -118,7 +157,7 @@ def build(checkpoint: Checkpoint) -> "TransitionKernel":
 
     try:
         model = model_from_config(checkpoint.config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -4,6 +4,7 @@ A part is one measurement of a protocol, in a file of its own. Each has a sectio
 that names `models` or `systems` is made for those alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from shared.evaluation.candidates import Candidate, open_candidate
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import check_systems
+from shared.units import FS_PER_PS
 
 __all__ = ["PARTS", "Evaluation", "Part", "checked_parts"]
 
@@ -109,9 +111,11 @@ def checked_parts(
 
     Raises:
         InputError: a data set, system, part or model that is not there (those that are get named),
-            or an interval that no frame of the reference lies at.
+            no model at all, or a setting that nothing can be measured with.
     """
     systems = check_systems(evaluation.data, evaluation.systems)
+    if evaluation.seed < 0:
+        raise InputError(f"evaluation.seed must be 0 or more, not {evaluation.seed}")
     if evaluation.trajectories:
         _check_trajectories(evaluation)
     own = [part for part, entry in PARTS.items() if evaluation.data in entry.sets]
@@ -128,9 +132,11 @@ def checked_parts(
             for_systems = check_systems(evaluation.data, chosen.systems)
         for_models = names if chosen.models is None else chosen.models
         plan.append((part, list(for_systems), list(for_models)))
-        _check_numbers(part, chosen)
         _check_interval(part, evaluation.data, chosen)
+        _check_numbers(part, chosen)
     wanted = dict.fromkeys(model for _, _, models in plan for model in models)
+    if not wanted:
+        raise InputError("evaluation.models: name at least one, such as persistence")
     return systems, plan, {model: open_candidate(model) for model in wanted}
 
 
@@ -147,6 +153,19 @@ def _check_trajectories(evaluation: Evaluation) -> None:
             raise InputError(f"evaluation.trajectories: {path}: no such file or folder")
 
 
+_POSITIVE = (
+    "starts",
+    "replicas",
+    "samples",
+    "ensemble",
+    "ensemble_frames",
+    "length_ps",
+    "window_ps",
+    "core_s",
+    "frames",
+    "energy_frames",
+    "isomers",
+)
 _REFERENCE_FS = {"md17": 0.5, "isomers": 1.0, "3bpa": 0.5}
 
 
@@ -155,10 +174,11 @@ def _check_interval(part: str, data: str, settings: Any) -> None:
     reference = _REFERENCE_FS[data]
     given: Sequence[float] = getattr(settings, "gaps_fs", [])
     interval = getattr(settings, "interval_fs", None)
-    for name, values in (("interval_fs", [interval] if interval else []), ("gaps_fs", given)):
+    wished = [] if interval is None else [interval]
+    for name, values in (("interval_fs", wished), ("gaps_fs", given)):
         for value in values:
             ratio = value / reference
-            if ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6:
+            if not (0.5 <= ratio < math.inf and abs(ratio - round(ratio)) < 1e-6):
                 raise InputError(
                     f"{part}.{name}: {value:g} fs is no multiple of the {reference:g} fs between "
                     f"frames of {data}"
@@ -166,14 +186,20 @@ def _check_interval(part: str, data: str, settings: Any) -> None:
 
 
 def _check_numbers(part: str, settings: Any) -> None:
-    """Counts and lengths are positive."""
-    for name in ("starts", "replicas", "samples", "ensemble", "length_ps", "frames", "isomers"):
-        value = getattr(settings, name, None)
+    """Counts and lengths are positive and finite, lists are not empty."""
+    none = (("sparse", "starts"), ("energies", "frames"), ("shift", "frames"))  # 0: all there are
+    for name in _POSITIVE:
+        value = getattr(settings, name, 1)
         values = value if isinstance(value, (tuple, list)) else [value]
-        none = (("sparse", "starts"), ("energies", "frames"), ("shift", "frames"))
         least = 0 if (part, name) in none else 1e-9
-        if any(v is not None and v < least for v in values):
+        if not (values and all(least <= v < math.inf for v in values)):
             raise InputError(f"{part}.{name} must be more than 0, not {value}")
     for name in ("horizons", "ensemble_horizons"):
-        if any(frames < 1 for frames in getattr(settings, name, [])):
+        horizons = getattr(settings, name, [1])
+        if not horizons or min(horizons) < 1:
             raise InputError(f"{part}.{name}: a horizon is a number of frames, 1 or more")
+    if not getattr(settings, "gaps_fs", [1]):
+        raise InputError(f"{part}.gaps_fs: name at least one gap")
+    length_ps = getattr(settings, "length_ps", None)
+    if length_ps is not None and length_ps * FS_PER_PS < settings.interval_fs:
+        raise InputError(f"{part}.length_ps: {length_ps:g} ps is less than one interval_fs")

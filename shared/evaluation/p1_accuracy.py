@@ -23,7 +23,7 @@ from shared.evaluation.rollout import (
     roll_errors,
     stride_of,
 )
-from shared.evaluation.statistics import Estimate, PooledErrors
+from shared.evaluation.statistics import Estimate, PooledErrors, mean_of
 from shared.evaluation.systems import Past, System
 from shared.evaluation.trivial import TRIVIAL
 
@@ -197,19 +197,23 @@ def _best(trivial: dict[str, PooledErrors], at: int, cumulative: bool) -> tuple[
 def _crossing_rows(
     row: Callable[..., Row], system: System, rolled: RolledErrors, still: RolledErrors
 ) -> list[Row]:
-    """When RMSE com first exceeds a share of persistence's; null where it never does."""
+    """When RMSE com first exceeds a share of persistence's; null where it never does.
+
+    None where the reference lacks frames, since a crossing there would go unseen.
+    """
     errors, reference = rolled.pooled("com"), still.pooled("com")
-    if errors.counts[: rolled.reached].min(initial=1) < FEWEST:  # frames are missing
+    counts = errors.counts[: rolled.reached]
+    if not counts.size or counts.min() < FEWEST:
         return []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = errors.rmse() / reference.rmse()
-    rows = []
-    for share in CROSSINGS:
-        crossed = ratio > share
-        time = rolled.frames[crossed.argmax()] * system.interval_fs if crossed.any() else np.nan
-        metric = f"RMSE com exceeds {share:g} x persistence"
-        rows.append(row(time, metric=metric, unit="fs", n=len(rolled.squared["com"])))
-    return rows
+    times = system.interval_fs * rolled.frames[: len(counts)].astype(np.float64)
+    return [
+        row(
+            errors.crossing(share, reference, times),
+            metric=f"RMSE com exceeds {share:g} x persistence",
+            unit="fs",
+        )
+        for share in CROSSINGS
+    ]
 
 
 def measure_ensemble(
@@ -248,8 +252,8 @@ def measure_ensemble(
         name, best = _best(others, at, True)
         for alignment in ("raw", "com"):
             mean = rolled.pooled_mean(alignment).estimate(at, cumulative=True)
-            over = [rolled.pooled(alignment, k).rmse(True)[at] for k in range(samples)]
-            of_each = Estimate(float(np.mean(over)), None, None, mean.n)
+            each = [rolled.pooled(alignment, k) for k in range(samples)]
+            of_each = mean_of(each, at, cumulative=True)
             rows += [
                 row(
                     mean,

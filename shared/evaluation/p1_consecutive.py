@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.data.splits import FrameRange, evenly_spaced_starts
-from shared.errors import InputError
 from shared.evaluation.candidates import Candidate
 from shared.evaluation.p1_accuracy import measure_accuracy
 from shared.evaluation.results import Row
-from shared.evaluation.rollout import Context, Skip
+from shared.evaluation.rollout import Context
 from shared.evaluation.systems import HISTORY, real_series
 
 __all__ = ["Consecutive", "measure"]
@@ -46,10 +45,7 @@ class Consecutive:
 
 def measure(candidate: Candidate, name: str, settings: Consecutive, context: Context) -> list[Row]:
     """Rows of one candidate on one molecule."""
-    try:
-        series = real_series(name)
-    except InputError as error:
-        raise Skip(str(error)) from None
+    series = real_series(name)
     longest = max(settings.horizons)
     used = FrameRange(HISTORY, min(len(series), settings.frames))
     rows = evenly_spaced_starts(used, settings.starts, longest)

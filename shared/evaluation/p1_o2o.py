@@ -5,7 +5,7 @@ Rows of each unseen isomer, and of the five together.
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class O2O:
 
     models: list[str] | None = None
     systems: list[str] | None = None
-    source: str = "xtb"
+    source: Literal["xtb", "official"] = "xtb"
     horizons: list[int] = field(default_factory=lambda: [10, 100, 500])
     starts: int = 10
     interval_fs: float = 5.0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.data.splits import FrameRange, evenly_spaced_starts
+from shared.errors import InputError
 from shared.evaluation.candidates import Candidate, Variant
 from shared.evaluation.oracles import Oracle
 from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
@@ -73,8 +74,13 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
     rows = some_starts(series.test, settings.starts)
     past = series.past(rows)
     room = len(series) - 1 - rows
-    longest = np.array(settings.horizons)
-    reach = np.array([longest[longest <= left].max() for left in room])
+    horizons = np.array(settings.horizons)
+    if horizons.min() > room.min():
+        raise InputError(
+            f"s2l.horizons: {horizons.min()} frames are more than the {room.min()} after the last "
+            f"start in {past.system.data}"
+        )
+    reach = np.array([horizons[horizons <= left].max() for left in room])
 
     def truth(starts: npt.NDArray[np.int64], after: int) -> npt.NDArray[np.float64]:
         return series.truth(rows[starts], after)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.errors import InputError
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
 from shared.evaluation.p1_accuracy import row_of, trivial_errors
@@ -58,10 +57,7 @@ def load_frames(molecule: str) -> SparseFrames:
     """The frames, or why not."""
     if molecule in UNCLEAR:
         raise Skip(UNCLEAR[molecule])
-    try:
-        return sparse_frames(molecule)
-    except InputError as error:
-        raise Skip(str(error)) from None
+    return sparse_frames(molecule)
 
 
 def measure(candidate: Candidate, name: str, settings: Sparse, context: Context) -> list[Row]:

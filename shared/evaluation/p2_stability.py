@@ -149,6 +149,9 @@ def _subjects(name: str, context: Context) -> list[Series] | list[Starts]:
 
 
 def _rows(candidate: Candidate, system: System, variant: str, run: LongRun) -> list[Row]:
+    """Rows of one run. The two extrema have no interval: drawing the same replicas anew never shows
+    one that is beyond the extreme, so the bootstrap says nothing about it.
+    """
     lost, largest = run.outcome()
     length = float(run.times_ps[-1])
     capped = np.minimum(lost, length)

@@ -120,6 +120,11 @@ class Results:
             return list(rows)
         return [row for job in jobs for row in rows if row["job"] == job]
 
+    def skipped(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Job -> why, of those that were not measured."""
+        records = self._content()["jobs"]
+        return {job: reason for job in jobs if (reason := records[job]["skipped"]) is not None}
+
     def _content(self) -> dict[str, Any]:
         return read_results(self.path) if self.path.exists() else {"jobs": {}, "rows": []}
 
@@ -128,7 +133,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """The content of a results file.
 
     Raises:
-        InputError: not there, not JSON, no results file, or of another version.
+        InputError: not there, not JSON, no results file, incomplete, or of another version.
     """
     path = Path(path)
     try:
@@ -144,4 +149,6 @@ def read_results(path: str | Path) -> dict[str, Any]:
             f"{path}: version {content.get('version')} of the results format, this program writes "
             f"version {VERSION}; move the file away or give another name"
         )
+    if not (isinstance(content.get("jobs"), dict) and isinstance(content.get("rows"), list)):
+        raise InputError(f"{path}: a results file without its jobs or rows; give another name")
     return content

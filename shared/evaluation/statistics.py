@@ -4,13 +4,13 @@ Percentile intervals at 95 %; the units that are independent are drawn with repl
 draws for numerator and denominator of a ratio (Efron, Ann. Statist. 7, 1 (1979)).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "PooledErrors", "bootstrap", "resamples"]
+__all__ = ["Estimate", "PooledErrors", "bootstrap", "mean_of", "resamples"]
 
 Float = npt.NDArray[np.float64]
 
@@ -108,6 +108,30 @@ class PooledErrors:
         low, high = own.interval(relative_to=other)
         return Estimate(float(value), _finite(low[0]), _finite(high[0]), n)
 
+    def crossing(self, share: float, of: "PooledErrors", times: Float) -> Estimate:
+        """When RMSE first exceeds a share of another predictor's, from the same starts.
+
+        Args:
+            share: above which it has crossed.
+            of: the other predictor.
+            times: of the frames that are looked at, the first of all [T'].
+
+        Returns:
+            the time, inf where it never does; no interval where it never does at one of its ends.
+        """
+        n = len(self._squared)
+        weights = np.concatenate([np.ones((1, n)), resamples(n)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = self._pooled(weights, False) / of._pooled(weights, False)
+        crossed = ratio[:, : len(times)] > share
+        value, *drawn = np.where(crossed.any(axis=1), times[crossed.argmax(axis=1)], np.inf)
+        tail = (1 - LEVEL) / 2
+        # A quantile that is one of the draws: between them there would be inf - inf.
+        low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+        if n < 2 or not np.isfinite([value, low, high]).all():
+            return Estimate(float(value), None, None, n)
+        return Estimate(float(value), float(low), float(high), n)
+
     def _summed(self, at: int, cumulative: bool) -> "PooledErrors":
         """All frames up to one, or that one, as a single frame."""
         here = slice(0, at + 1) if cumulative else slice(at, at + 1)
@@ -122,6 +146,18 @@ class PooledErrors:
             sums, counts = np.cumsum(sums, axis=-1), np.cumsum(counts, axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(sums / counts)
+
+
+def mean_of(predictors: Sequence[PooledErrors], at: int, cumulative: bool = False) -> Estimate:
+    """The mean of several predictors' RMSE at a frame, or ARMSE up to it, from the same starts."""
+    summed = [one._summed(at, cumulative) for one in predictors]
+    value = float(np.mean([one.rmse()[0] for one in summed]))
+    n = int((summed[0]._weights > 0).sum())
+    if n < 2:
+        return Estimate(value, None, None, n)
+    weights = resamples(len(summed[0]._squared))
+    drawn = np.mean([one._pooled(weights, False)[:, 0] for one in summed], axis=0)
+    return Estimate(value, *_percentiles(drawn), n)
 
 
 def _percentiles(values: Float) -> tuple[float | None, float | None]:

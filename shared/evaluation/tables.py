@@ -121,9 +121,30 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         name = f"{key.model}, {key.variant}" if key.variant else key.model
         found = cells[line]
         lines.append([*line[:-1], name, *(_cell(found.get(c), interval) for c in columns)])
-    notes = dict.fromkeys(row["note"] for row in rows if row["note"] and ":" in row["note"][:24])
-    text = _markdown(lines)
-    return text + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
+    notes = _notes(rows, apart, across)
+    return _markdown(lines) + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
+
+
+def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
+    """What rows note as "subject: words". Where the best trivial predictor is not the same in all
+    cells, each is named with its columns, and with its lines where those differ too."""
+    best, others = "best trivial: ", list[str]()
+    found: dict[str, dict[str, dict[str, None]]] = {}  # line -> predictor -> columns
+    for row in rows:
+        note = row["note"]
+        if note.startswith(best):
+            line = ", ".join(str(row[name]) for name in apart)
+            columns = found.setdefault(line, {}).setdefault(note.removeprefix(best), {})
+            columns[row[across]] = None
+        elif ":" in note[:24]:
+            others.append(note)
+    if len({predictor for line in found.values() for predictor in line}) == 1:
+        others += [f"{best}{next(iter(line))}" for line in found.values()]
+    else:
+        for line, predictors in found.items():
+            words = (f"{name} ({', '.join(predictors[name])})" for name in predictors)
+            others.append(f"best trivial{line and f', {line}'}: {', '.join(words)}")
+    return list(dict.fromkeys(others))
 
 
 def _order(rows: Rows, name: str) -> Callable[[str], Any]:
@@ -229,8 +250,15 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(rows: Rows, path: Path) -> str:
-    """What a run of the evaluation prints: the figures that matter most, as plain columns."""
+def summary(rows: Rows, path: Path, skipped: Mapping[str, str]) -> str:
+    """What a run of the evaluation prints: the figures that matter most, as plain columns; then
+    what was not measured, a line for each reason.
+
+    Args:
+        rows: of this run's jobs.
+        path: of the results file.
+        skipped: job -> why.
+    """
     blocks = []
     keys = dict.fromkeys(
         (row["protocol"], row["part"], row["metric"], row["horizon"])
@@ -246,7 +274,14 @@ def summary(rows: Rows, path: Path) -> str:
         protocol, part, metric, horizon = key
         title = ", ".join(word for word in (f"{protocol} {part}", metric, horizon) if word)
         blocks.append(f"{title}\n{_plain(pivot(own, interval=False))}")
-    return "\n\n".join([*blocks, f"{len(rows)} rows in {path}"])
+    jobs: dict[str, list[str]] = {}
+    for job, reason in skipped.items():
+        jobs.setdefault(reason, []).append(job)
+    lines = [
+        f"not measured: {of[0]}{f' and {len(of) - 1} more' if of[1:] else ''}: {reason}"
+        for reason, of in jobs.items()
+    ]
+    return "\n\n".join([*blocks, "\n".join([f"{len(rows)} rows in {path}", *lines])])
 
 
 def _cell(row: Mapping[str, Any] | None, interval: bool) -> str:

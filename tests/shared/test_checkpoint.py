@@ -97,6 +97,7 @@ def test_shipped_checkpoints_are_found_by_name(
     assert checkpoint.load("tiny", "some_head").config.name == "tiny"
     assert "no checkpoint small" in refusal("small", "some_head")
     assert "tiny" in refusal("small", "some_head")
+    assert refusal("", "some_head") == "the checkpoint has no name; shipped ones: tiny"
     assert checkpoint.shipped("no_such_head") == {}
 
 
@@ -145,6 +146,7 @@ def test_a_header_that_looks_like_a_pickle_is_accepted(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         (lambda e: e.update(format_version=99), "checkpoint format 99, this version reads 1"),
+        (lambda e: e.update(format_version="1"), "checkpoint format '1', this version reads 1"),
         (lambda e: e.pop("format_version"), "checkpoint format None"),
         (lambda e: e.pop("elements"), "the entry elements is missing"),
         (lambda e: e.update(colour="red"), "unknown entry colour"),
@@ -187,7 +189,7 @@ def test_weights_that_never_were_safetensors_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("file", [WEIGHTS, CONFIG])
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
-    assert f"{file} is missing" in refusal(folder)
+    assert refusal(folder) == f"{folder}: not a checkpoint, {file} is missing"
 
 
 def test_other_paths_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.config import config_parser, parse_config
 from shared.evaluate import main
+from shared.evaluation.config import PARTS, Evaluation, checked_parts
+from shared.evaluation.results import Results
+from shared.evaluation.systems import real_series, sparse_frames, surrogate
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +36,21 @@ def config(folder: Path, text: str = "", data: str = "md17") -> list[str]:
         ("s2l: {start: 3}\n", "the nearest is s2l.starts"),
         ("s2l: {starts: many}\n", "starts"),
         ("stability: {systems: [benzin]}\n", "has no benzin; it has"),
+        ("  models: []\n", "evaluation.models: name at least one"),
+        ("  models: ['trajgen:']\n", "the checkpoint has no name; shipped ones: md17s"),
+        ("  models: [trajgen]\n", "the checkpoint has no name; shipped ones: md17s"),
+        ("  seed: -1\n", "evaluation.seed must be 0 or more"),
+        ("windows: {interval_fs: .nan}\n", "windows.interval_fs: nan fs is no multiple"),
+        ("windows: {interval_fs: .inf}\n", "windows.interval_fs: inf fs is no multiple"),
+        ("windows: {interval_fs: 0}\n", "windows.interval_fs: 0 fs is no multiple"),
+        ("sparse: {gaps_fs: []}\n", "sparse.gaps_fs: name at least one"),
+        ("stability: {length_ps: .nan}\n", "stability.length_ps must be more than 0, not nan"),
+        ("stability: {length_ps: .inf}\n", "stability.length_ps must be more than 0, not inf"),
+        ("stability: {length_ps: 0.001}\n", "stability.length_ps: 0.001 ps is less than one"),
+        ("distributions: {window_ps: .nan}\n", "distributions.window_ps must be more than 0"),
+        ("cost: {replicas: []}\n", "cost.replicas must be more than 0, not"),
+        ("s2l: {horizons: []}\n", "s2l.horizons: a horizon is a number of frames"),
+        ("o2o: {source: foo}\n", "o2o.source"),
     ],
 )
 def test_bad_configs_are_one_line(tmp_path: Path, capsys, text: str, says: str) -> None:
@@ -66,6 +85,19 @@ def test_shipped_configs_are_read(name: str, capsys) -> None:
     assert f"data: {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("md17", "trajgen:md17s"), ("md17", "forcefield:md17s"), ("3bpa", "forcefield:3bpa")],
+)
+def test_shipped_checkpoints_are_evaluated(name: str, model: str) -> None:
+    sections = {"evaluation": Evaluation} | {part: entry.settings for part, entry in PARTS.items()}
+    path = ROOT / "configs" / "evaluate" / f"{name}.yaml"
+    config = parse_config(config_parser("", "", sections), ["--config", str(path)])
+    plan, models = checked_parts(config.evaluation, {part: config[part] for part in PARTS})[1:]
+    assert model in models
+    assert {part for part, _, _ in plan} == {p for p in PARTS if name in PARTS[p].sets}
+
+
 def test_a_run_leaves_a_report(tmp_path: Path, capsys) -> None:
     # Benzene has no surrogate: what is reported is the reason, and no data file is needed.
     text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
@@ -78,6 +110,57 @@ def test_a_run_leaves_a_report(tmp_path: Path, capsys) -> None:
     page = report.read_text(encoding="utf-8")
     assert "s2l/benzene/persistence" in page
     assert "benzene has no surrogate" in page
+
+
+def test_data_that_are_not_there(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path / "empty"))
+    text = "  systems: [ethanol]\n  models: [persistence, mean]\n"
+    for cached in (surrogate, sparse_frames, real_series):
+        cached.cache_clear()
+    assert main(config(tmp_path, text)) == 2
+    said = capsys.readouterr()
+    assert "0 rows in" in said.out
+    assert "not measured: s2l/ethanol/persistence and 5 more: " in said.out  # windows, long
+    assert "not measured: stability/ethanol/persistence" in said.out
+    assert "shared.evaluate: nothing could be measured: " in said.err
+    assert "md17s" in said.err.splitlines()[-1]
+    # Part of it can be measured: what cannot is said, and that is no failure.
+    text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
+    assert main([*config(tmp_path, text), "--no-report"]) == 0
+    said = capsys.readouterr()
+    assert "not measured: s2l/benzene/persistence: benzene has no surrogate" in said.out
+
+
+@pytest.mark.parametrize("name", ["results.json", "artefacts"])
+def test_folders_that_cannot_be_written_to(tmp_path: Path, capsys, name: str) -> None:
+    text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
+    arguments = config(tmp_path, text)
+    (tmp_path / "file").touch()
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text().replace(f"{tmp_path}/{name}", f"{tmp_path}/file/{name}"))
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert "cannot write there" in said.err
+    assert said.err.count("\n") == 1
+    assert "benzene" not in said.out
+
+
+def test_a_disk_that_is_full(tmp_path: Path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Results, "put", full)
+    text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
+    assert main(config(tmp_path, text)) == 1
+    assert "shared.evaluate: [Errno 28] No space left" in capsys.readouterr().err
+
+
+@pytest.mark.data
+def test_horizons_beyond_the_data(tmp_path: Path, capsys) -> None:
+    text = "  systems: [ethanol]\n  models: [persistence]\n  parts: [s2l]\n"
+    assert main(config(tmp_path, text + "s2l: {horizons: [100000]}\n")) == 2
+    error = capsys.readouterr().err
+    assert "s2l.horizons: 100000 frames are more than the 4399 after the last start" in error
 
 
 @pytest.mark.data

@@ -26,10 +26,13 @@ def test_exit_code_of_a_command(tiny: Path, capsys: pytest.CaptureFixture[str]) 
     assert "nowhere.xyz: no such file" in capsys.readouterr().err
 
 
-def test_unknown_key_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["train", "train-forcefield"])
+def test_unknown_key_of_a_config(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("run:\n  stpes: 10\n")
-    assert cli.main(["train", "--config", str(path)]) == 2
+    assert cli.main([command, "--config", str(path)]) == 2
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
     assert "stpes" in said
@@ -39,13 +42,31 @@ def test_unknown_key_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("sample", "simulate", "train"))
+    commands = ("sample", "simulate", "train", "train-forcefield", "evaluate", "report")
+    assert all(f"\n  {name} " in said for name in commands)
     assert cli.main([]) == 2
+
+
+def test_an_evaluation_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, report = tmp_path / "r.json", tmp_path / "r.html"
+    (tmp_path / "config.yaml").write_text(
+        "evaluation: {name: test, data: md17, systems: [benzene], models: [persistence],"
+        f" parts: [s2l], results: {results}, artefacts: {tmp_path}/artefacts}}\n"
+    )
+    assert cli.main(["evaluate", "--config", str(tmp_path / "config.yaml"), "--no-report"]) == 0
+    assert "benzene has no surrogate" in capsys.readouterr().out
+    assert cli.main(["report", str(results)]) == 0
+    assert report.exists()
+    assert cli.main(["report", "absent.json"]) == 2
 
 
 @pytest.mark.parametrize(
     ("command", "says"),
-    [("smaple", "did you mean sample?"), ("xyz", "choose one of sample, simulate, train")],
+    [
+        ("smaple", "did you mean sample?"),
+        ("evalute", "did you mean evaluate?"),
+        ("xyz", "choose one of sample, simulate, train, train-forcefield, evaluate, report"),
+    ],
 )
 def test_unknown_command(command: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command]) == 2

@@ -86,11 +86,27 @@ def test_acceleration_interval(tiny: Path) -> None:
     assert acceleration_interval(config) == 0.5
 
 
+DEFAULTS = {"lag_fs": 5.0, "sampler": "heun", "steps": 1}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"defaults": {"lag_fs": 5.0, "steps": 1}}, "defaults.sampler is missing"),
+        ({"defaults": DEFAULTS | {"lag_fs": "x"}}, "lag_fs must be a positive number, got 'x'"),
+        ({"defaults": DEFAULTS | {"lag_fs": None}}, "defaults.lag_fs must be .*, got None"),
+        ({"defaults": DEFAULTS | {"lag_fs": float("nan")}}, "defaults.lag_fs must be .*, got nan"),
+        ({"defaults": DEFAULTS | {"steps": 0}}, "defaults.steps must be a positive integer, got 0"),
+        ({"defaults": DEFAULTS | {"sampler": 1}}, "defaults.sampler must be text, got 1"),
+        ({"defaults": DEFAULTS | {"lag_range_fs": 3}}, "lag_range_fs must be two positive numbers"),
+        ({"defaults": DEFAULTS | {"acceleration_interval_fs": "x"}}, "number or null, got 'x'"),
+        ({"molecules": {"water": {"key": []}}}, r"molecules.water.key must be text, got \[\]"),
         ({"molecules": {"water": {}}}, "molecules.water.key is missing"),
+        (
+            {"normalisation": {"velocity": "x"}},
+            "normalisation.velocity must be of positive numbers",
+        ),
+        ({"model": {"types": 3, "network": {}, "noise": {}}}, "does not describe a model"),
         ({"model": {}}, "does not describe a model"),
         ({"kind": "flow"}, "'flow'"),
         ({"head": "forcefield"}, "checkpoint of forcefield"),

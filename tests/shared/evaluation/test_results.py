@@ -39,6 +39,7 @@ def test_jobs_are_known_by_their_fingerprint(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ('{"format": "trajgen-results", "version": 99, "rows": []}', "version 99"),
+        ('{"format": "trajgen-results", "version": 1}', "without its jobs or rows"),
         ('{"rows": []}', "not a results file"),
         ("{", "not a readable"),
     ],
@@ -129,6 +130,24 @@ def test_what_differs_gets_a_line_and_an_order(tmp_path: Path) -> None:
     head, _, *lines = pivot(plain, across="horizon").splitlines()
     assert head == "| system | model [Å] | 5 fs | 100 fs |"
     assert lines[0] == "| aspirin | trajgen:a | 2 |  |"
+
+
+def test_notes_name_the_molecules_that_they_are_about() -> None:
+    rows = [
+        row("a", 1.0, "ethanol", note="best trivial: mean"),
+        row("a", 1.0, "uracil", note="best trivial: persistence"),
+        row("b", 1.0, "uracil", note="best trivial: persistence"),
+        row("b", 1.0, "aspirin", note="best trivial: mean"),
+        row("b", 1.0, "aspirin", note="not comparable: published"),
+    ]
+    plain = [one.as_dict() for one in rows]
+    assert pivot(plain).split("\n\n")[1:] == [
+        "Not comparable: published.",
+        "Best trivial: mean (ethanol, aspirin), persistence (uracil).",
+    ]
+    assert pivot(plain[:1]).endswith("\n\nBest trivial: mean.")
+    plain += [one | {"horizon": "1000 frames"} for one in plain]
+    assert "Best trivial, 1000 frames: mean (ethanol, aspirin)" in pivot(plain)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])

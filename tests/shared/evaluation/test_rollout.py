@@ -97,8 +97,42 @@ def test_rows_and_curves(spring, tmp_path: Path) -> None:
     assert by["RMSE com / persistence", "20 frames"].n == 3
     ensemble = measure_ensemble("s2l", Exact(spring, 0.01), *common, 4, context)
     assert any("ensemble mean of 4" in row.metric for row in ensemble)
+    (of_each,) = (
+        row
+        for row in ensemble
+        if (row.metric, row.horizon) == ("ARMSE com, mean over 4", "20 frames")
+    )
+    assert of_each.low <= of_each.value <= of_each.high
     parts = {(a.part, a.model) for a in index(tmp_path)}
     assert {("s2l", "exact"), ("trajectory", "exact"), ("trajectory", "reference")} <= parts
+
+
+def test_when_errors_cross_those_of_persistence(spring, tmp_path: Path) -> None:
+    """Exact for three frames of 1 fs, then far off; or never off; or seen in too few frames."""
+    rows = np.array([40, 45, 50])
+
+    def crossings(candidate, truth) -> list:
+        common = (spring.past(rows), truth, np.full(3, HALF), [HALF], 1.0, Context(tmp_path))
+        found = measure_accuracy("s2l", candidate, *common)
+        return [row for row in found if "exceeds" in row.metric]
+
+    def known(starts, after):
+        return spring.truth(rows[starts], after)
+
+    def sparse(starts, after):
+        return known(starts, after) if after == HALF else np.full((len(starts), 2, 3), np.nan)
+
+    broken = crossings(Exact(spring, breaks=True), known)
+    assert [row.metric for row in broken] == [
+        "RMSE com exceeds 0.1 x persistence",
+        "RMSE com exceeds 0.5 x persistence",
+    ]
+    assert {(row.value, row.low, row.high, row.n, row.unit) for row in broken} == {
+        (4.0, 4.0, 4.0, 3, "fs")
+    }
+    never = crossings(Exact(spring), known)
+    assert [row.as_dict()["value"] for row in never] == [None, None]
+    assert crossings(Exact(spring), sparse) == []
 
 
 def test_intervals_that_do_not_fit(spring) -> None:

@@ -55,6 +55,8 @@ def test_starts_from_torsion_scans(trained: Path, tmp_path: Path) -> None:
     rows = measure(still, "torsion-scan", settings, Context(tmp_path / "out"))
     found = {row.metric: row for row in rows if row.model == "still"}
     assert found["stable share"].value == 1.0
+    assert found["median stable time"].low == found["median stable time"].value
+    assert found["shortest stable time"].low is None  # an extremum has no bootstrap
     assert found["largest bond deviation"].value < 1e-6  # a scan leaves bonds as they are
     assert {row.system for row in rows} == {"torsion-scan"}
     assert {row.data for row in rows} == {"3BPA torsion scans built from a training frame"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.evaluation.statistics import PooledErrors, bootstrap
+from shared.evaluation.statistics import PooledErrors, bootstrap, mean_of
 from shared.metrics.armse import armse, bootstrap_interval, rmse_at
 
 
@@ -50,3 +50,26 @@ def test_bootstrap_covers_the_mean() -> None:
         inside += estimate.low <= 0.0 <= estimate.high
     assert 0.88 < inside / 200 < 0.99
     assert bootstrap(np.array([3.0])).low is None
+
+
+def test_crossings_of_a_share() -> None:
+    """RMSE t beside 4 at every frame t = 0, 1, …, in starts that differ by a factor of up to 2."""
+    factors, times = np.linspace(1.0, 2.0, 8)[:, None], np.arange(10.0)
+    errors, other = PooledErrors((factors * times) ** 2), PooledErrors(np.full((8, 10), 16.0))
+    found = errors.crossing(0.5, other, times)
+    rms = np.sqrt((factors**2).mean())
+    assert found.value == np.ceil(2.0 / rms)
+    assert found.low <= found.value <= found.high
+    never = errors.crossing(100.0, other, times)
+    assert (never.value, never.low, never.high) == (np.inf, None, None)
+    assert errors.crossing(0.5, other, times[:2]).value == np.inf  # later frames are not seen
+
+
+def test_the_mean_of_predictors() -> None:
+    rng = np.random.default_rng(0)
+    several = [PooledErrors(rng.random((20, 5))) for _ in range(4)]
+    found = mean_of(several, 3, cumulative=True)
+    assert found.value == pytest.approx(np.mean([one.rmse(True)[3] for one in several]))
+    assert found.low < found.value < found.high
+    assert found.n == 20
+    assert mean_of([PooledErrors(np.ones((1, 5)))], 3).low is None
