@@ -206,7 +206,7 @@ def test_velocities_in_another_unit(tmp_path: Path) -> None:
         read_start(path)
     shuffled = ETHANOL.positions + np.random.default_rng(0).standard_normal((3, 9, 3))
     path = write_frames(tmp_path / "b.xyz", shuffled)
-    with pytest.raises(InputError, match="frames are consecutive"):
+    with pytest.raises(InputError, match="not consecutive"):
         read_start(path, history_interval_fs=0.5)
 
 
