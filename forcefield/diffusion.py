@@ -23,11 +23,11 @@ any geometry is bounded.
 
 There is no cutoff: every radial function is smooth on r > 0. The steps in time are fixed and
 unrolled, so that energies and forces trace and differentiate; `rate` can be given to an adaptive
-solver, which is how the defaults were chosen (benchmarks/diffusion_solver.py). With four
-evaluations over T = 1, what is wrong of z(T) - z(0) is, for weights as built and for a diffusivity
-three times as strong: 4 and 13 % in two midpoint steps, 8 and 14 % in four Euler steps, 3 and 50 %
-in one step of RK4. More steps only bring the model closer to the equation: energies are exact
-functions of the unrolled steps, and forces exact slopes, in any case.
+solver, which is how the defaults were chosen (benchmarks/diffusion_solver.py; the tables stand in
+docs/design.md). With four evaluations over T = 1, what is wrong of z(T) - z(0) is, for weights as
+built and for a diffusivity twice as strong: 3 and 14 % in two midpoint steps, 7 and 9 % in four
+Euler steps, 1 and 46 % in one step of RK4. More steps only bring the model closer to the equation:
+energies are exact functions of the unrolled steps, and forces exact slopes, in any case.
 
 Ablations: `scalar` has no tensor term; `local` multiplies the exponentials of the softmax and the
 sum of the start by an envelope that ends at a cutoff; `message_passing` puts convolutions over all
