@@ -30,7 +30,7 @@ def reporting(
     def status(now_ps: float, record: RunRecord) -> str:
         rate = (now_ps - begun_ps) / max(time.monotonic() - began, 1e-9)
         return (
-            f"{now_ps:.2f} of {total_ps:g} ps, {rate:.2f} ps/s, {record.temperature:.0f} K, "
+            f"{now_ps:.2f} of {total_ps:g} ps, {rate:.3g} ps/s, {record.temperature:.0f} K, "
             f"{record.alive.sum()} of {len(record.alive)} whole"
         )
 

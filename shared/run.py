@@ -57,7 +57,7 @@ class Run:
         s = self.stability
         total, whole = s["n_replicas"], s["n_whole"]
         replicas = "1 replica" if total == 1 else f"{total} replicas"
-        speed = f" ({self.generated_ps / self.elapsed_s:.2f} ps/s)" if self.generated_ps else ""
+        speed = f" ({self.generated_ps / self.elapsed_s:.3g} ps/s)" if self.generated_ps else ""
         lines = [
             f"{self.molecule}, checkpoint {self.checkpoint}: {replicas}, {s['run_ps']:g} ps in "
             f"{self.elapsed_s:.1f} s{speed}",
