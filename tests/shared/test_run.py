@@ -64,7 +64,7 @@ def test_a_break_is_dated_by_what_saw_it() -> None:
 
 def test_summary() -> None:
     assert finished().summary().splitlines() == [
-        "water, checkpoint tiny: 2 replicas, 1 ps in 2.0 s (0.50 ps/s)",
+        "water, checkpoint tiny: 2 replicas, 1 ps in 2.0 s (0.5 ps/s)",
         "stability: 1 of 2 whole, largest bond deviation 0.12 Å",
         "  replica 1 broke at 0.25 ps",
         "temperature: 300 K on average (9 degrees of freedom)",
