@@ -56,6 +56,25 @@ def test_the_leak_of_each_class_is_found_and_undone(tmp_path: Path, monkeypatch:
     assert not any(others)
 
 
+def test_further_trajectories_have_their_share_in_the_temperatures_to_hold(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(TransitionModel, "draw", leak)
+    for element in LEAK:
+        monkeypatch.setitem(LEAK, element, 0.0)
+    folder, series = save_tiny(tmp_path / "tiny"), ethanol()
+    hot = replace(series, velocities=series.velocities * np.float32(2**0.5))
+    short = replace(SETTINGS, length_ps=0.05)
+    found = []
+    for more in ([], [hot]):
+        calibrate(folder, [series], (0, 2000), short, more, compile=False)
+        model = load_model(str(folder))[0]
+        frictions = dict(zip(model.types, model.friction.tolist(), strict=True))
+        found.append([frictions[kind] for kind in set(series.classes)])
+    assert max(map(abs, found[0])) < 0.5 * min(map(abs, found[1]))
+    assert max(found[1]) < 0  # it heats
+
+
 def test_friction_slows_and_keeps_momentum_at_zero(tmp_path: Path) -> None:
     model = load_model(str(save_tiny(tmp_path / "tiny")))[0].double()
     atoms, count = MOLECULES["ethanol"], len(MOLECULES["ethanol"])
