@@ -76,5 +76,40 @@ def find_molecule(
     return None
 
 
+def orderings(
+    reference: tuple[npt.ArrayLike, npt.ArrayLike], numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> list[list[int]]:
+    """Every way to put the atoms of a frame in the order of another frame of the same molecule.
+
+    Isomorphisms of the two bond graphs (networkx' VF2); with itself, a molecule's automorphisms.
+
+    Args:
+        reference: numbers [N] and positions [N, 3], Å.
+        numbers, positions: of the frame.
+
+    Returns:
+        Permutations p: atom p[i] of the frame is in the place of atom i of the reference. None, if
+        the bonds of the two differ.
+    """
+    from networkx import Graph
+    from networkx.algorithms.isomorphism import GraphMatcher
+
+    def graph(numbers: npt.ArrayLike, positions: npt.ArrayLike, mult: float) -> Graph:
+        made = Graph()
+        for atom, kind in enumerate(atom_classes(numbers, positions, mult=mult)):
+            made.add_node(atom, kind=kind)
+        made.add_edges_from(bonded_pairs(numbers, positions, mult).tolist())
+        return made
+
+    wanted = graph(*reference, _BOND_FACTORS[0])
+    for factor in _BOND_FACTORS:
+        matcher = GraphMatcher(
+            wanted, graph(numbers, positions, factor), lambda a, b: a["kind"] == b["kind"]
+        )
+        if found := [[m[i] for i in range(len(m))] for m in matcher.isomorphisms_iter()]:
+            return found
+    return []
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Frictions, one for each class of atoms, that keep the kinetic energies of the training frames.
+"""Frictions of classes of atoms, or of modes, that keep the kinetic energies of training frames.
 
 A network that is right to a per cent per step still moves a little energy from some atoms to
 others, some 1e-4 of it per step: too little for a loss over a few lags to see, enough to heat the
@@ -11,12 +11,17 @@ holds the mean kinetic energies ½ m v² = 3/2 k T_c,ref of the training frames:
 (Berendsen et al., J. Chem. Phys. 81, 3684, 1984) under proportional-integral control. The friction
 that it needed, weighted by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is from then on a constant of
 the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
+
+In a rigid molecule energy leaks from mode to mode as well, which no friction per class can mend.
+There c may count normal modes (`trajgen.modes`), all of which are held at the same temperature, the
+mean of the training frames: equipartition, which a few picoseconds of training frames do not have.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +33,7 @@ from shared.state import PhaseState
 from shared.units import AMU_A2_PER_FS2_IN_EV, FS_PER_PS, KB_EV_PER_K
 from trajgen.load import load_model
 from trajgen.model import TransitionModel
+from trajgen.modes import ModeFriction
 from trajgen.pairs import Series
 from trajgen.rollout import Generator
 
@@ -49,8 +55,11 @@ class CalibrationConfig:
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.
+        by: a friction for each class of atoms, or for each normal mode of the one molecule there
+            is, which must keep its shape.
     """
 
+    by: Literal["classes", "modes"] = "classes"
     length_ps: float = 0.0
     replicas: int = 32
     coupling_ps: float = 1.0
@@ -81,6 +90,10 @@ def calibrate(
     model, config = load_model(str(folder))
     if not isinstance(model, TransitionModel):
         raise InputError(f"calibration: {folder} is of mode {model.kind}; only residual has it")
+    if settings.by == "modes" and len(series) != 1:
+        raise InputError("calibration by modes is of one molecule; set data.molecules")
+    model.set_friction(None)
+    model.modes = None
     found: dict[str, list[float]] = {}
     for s in series:
         generator = Generator(model, config, compile=compile)
@@ -88,7 +101,9 @@ def calibrate(
         frictions = measure(generator, s, frames, settings, same)
         for name, value in frictions.items():
             found.setdefault(name, []).append(value)
-    model.set_friction(torch.tensor([np.mean(found.get(name, 0.0)) for name in model.types]))
+    if settings.by == "classes":
+        mean = [np.mean(found.get(name, 0.0)) for name in model.types]
+        model.set_friction(torch.tensor(mean))
     entries, _ = model.description()
     card = (folder / CARD).read_text(encoding="utf-8")
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -102,7 +117,7 @@ def measure(
     settings: CalibrationConfig,
     more: Sequence[Series] = (),
 ) -> dict[str, float]:
-    """Frictions of the classes of one molecule, 1/fs, as the module says.
+    """Frictions of the classes or modes of one molecule, 1/fs, as the module says.
 
     The temperatures to hold are the mean over the training frames of `series` and all of `more`.
 
@@ -111,20 +126,18 @@ def measure(
     """
     model = generator.model
     assert isinstance(model, TransitionModel)
-    kinds = sorted(set(series.classes))
-    member = _members(series, kinds)
-    index = torch.tensor([model.types.index(kind) for kind in kinds])
     seen = [(series, slice(frames[0] + 2, frames[1])), *((s, slice(2, None)) for s in more)]
-    wanted = np.concatenate([_class_temperatures(s, rows, kinds) for s, rows in seen]).mean(0)
+    groups = (_by_class if settings.by == "classes" else _by_mode)(model, seen)
+    wanted = groups.wanted
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
     steps = round(settings.length_ps * FS_PER_PS / lag)
     forget = lag / (_SMOOTHING * coupling)
-    constant, smooth = np.zeros(len(kinds)), wanted.copy()
-    energy, work = np.zeros((2, len(kinds)))
+    constant, smooth = np.zeros(len(wanted)), wanted.copy()
+    energy, work = np.zeros((2, len(wanted)))
     judged = 0
-    model.set_friction(torch.zeros(len(model.types)))
+    groups.slow(constant)
     start = _starts(generator, series, frames, settings.replicas)
     states = generator.propagate(start, steps, lag, seed=_SEED)
     friction = constant
@@ -136,37 +149,108 @@ def measure(
                 f"{(step + 1) * lag / FS_PER_PS:g} ps; train longer"
             )
         assert state.velocities is not None
-        now = member @ _temperatures(state.velocities[alive], series.masses).mean(0)
+        now = groups.temperatures(state.positions[alive], state.velocities[alive]).mean(0)
         if step >= _SETTLING * steps:
             energy, work, judged = energy + now, work + friction * now, judged + 1
         smooth += forget * (now - smooth)
         excess = smooth / wanted - 1
         constant = constant + excess * lag / (_INTEGRAL_TIMES * coupling**2)
         friction = constant + excess / coupling
-        assert model.friction is not None
-        model.friction[index] = torch.from_numpy(friction).to(model.friction)
-    found = dict(zip(kinds, (work / energy).tolist(), strict=True))
-    for kind, ratio in zip(kinds, energy / judged / wanted, strict=True):
+        groups.slow(friction)
+    found = work / energy
+    groups.slow(found)
+    for name, rate, ratio in zip(groups.names, found, energy / judged / wanted, strict=True):
         _log.info(
-            "%s %s: friction %+.4f per ps, temperature %.3f of the training frames'",
+            "%s %s: friction %+.4f per ps, temperature %.3f of what it is to be",
             series.name,
-            kind,
-            FS_PER_PS * found[kind],
+            name,
+            FS_PER_PS * rate,
             ratio,
         )
-    return found
+    return dict(zip(groups.names, found.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """What frictions act on.
+
+    Attributes:
+        names: of the C groups.
+        wanted: their temperatures [C], K.
+        temperatures: of states [R, N, 3], Å and Å/fs: [R, C], K.
+        slow: lets frictions [C], 1/fs, act from the next step on.
+    """
+
+    names: list[str]
+    wanted: Float
+    temperatures: Callable[[Float, Float], Float]
+    slow: Callable[[Float], None]
+
+
+def _by_class(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
+    """The classes of atoms."""
+    series = seen[0][0]
+    kinds = sorted(set(series.classes))
+    index = torch.tensor([model.types.index(kind) for kind in kinds])
+    member = _members(series, kinds)
+    model.set_friction(torch.zeros(len(model.types)))
+
+    def temperatures(positions: Float, velocities: Float) -> Float:
+        return _temperatures(velocities, series.masses) @ member.T
+
+    def slow(rates: Float) -> None:
+        assert model.friction is not None
+        model.friction[index] = torch.from_numpy(rates).to(model.friction)
+
+    of_frames = [
+        _temperatures(s.velocities[rows].astype(np.float64), s.masses) @ _members(s, kinds).T
+        for s, rows in seen
+    ]
+    return _Groups(kinds, np.concatenate(of_frames).mean(0), temperatures, slow)
+
+
+def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
+    """The normal modes, all at one temperature."""
+    series = seen[0][0]
+    found = [_accelerations(s, rows) for s, rows in seen]
+    model.modes = modes = ModeFriction.of(
+        series.numbers,
+        series.masses,
+        np.concatenate([positions for positions, _, _ in found]),
+        np.concatenate([accelerations for _, _, accelerations in found]),
+    )
+    masses = torch.from_numpy(series.masses)
+    order = modes.order(series.numbers, series.positions[seen[0][1]][0])
+    levels = modes.levels.numpy()
+    member = np.eye(levels[-1] + 1)[:, levels]
+    count, degeneracy = len(member), member.sum(1, keepdims=True)
+
+    def of_modes(positions: Float, velocities: Float) -> Float:
+        states = torch.from_numpy(positions), torch.from_numpy(velocities)
+        along = modes.coordinates(order, masses, *states).numpy()
+        return np.square(along) * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+
+    def temperatures(positions: Float, velocities: Float) -> Float:
+        return of_modes(positions, velocities) @ (member / degeneracy).T
+
+    def slow(rates: Float) -> None:
+        modes.rates.copy_(torch.from_numpy(rates[levels]))
+
+    mean = np.concatenate([of_modes(x, v) for x, v, _ in found]).mean()
+    names = [f"level {k + 1}" for k in range(count)]
+    return _Groups(names, np.full(count, mean), temperatures, slow)
+
+
+def _accelerations(series: Series, rows: slice) -> tuple[Float, Float, Float]:
+    """x, v and (v_{t+1} − v_{t−1})/2δ of the inner frames, [T, N, 3]."""
+    x, v = (values[rows].astype(np.float64) for values in (series.positions, series.velocities))
+    return x[1:-1], v[1:-1], (v[2:] - v[:-2]) / (2 * series.interval_fs)
 
 
 def _members(series: Series, kinds: list[str]) -> Float:
     """[C, N]: 1/n where an atom is one of the n of a class, else 0."""
     member = np.array([[c == kind for c in series.classes] for kind in kinds], dtype=np.float64)
     return member / member.sum(1, keepdims=True)
-
-
-def _class_temperatures(series: Series, rows: slice, kinds: list[str]) -> Float:
-    """Of every class at each of these frames, [T, C], K."""
-    velocities = series.velocities[rows].astype(np.float64)
-    return _temperatures(velocities, series.masses) @ _members(series, kinds).T
 
 
 def _temperatures(velocities: Float, masses: Float) -> Float:

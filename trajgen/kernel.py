@@ -17,6 +17,7 @@ from trajgen.samplers import sample
 from trajgen.sde import Noise
 
 if TYPE_CHECKING:
+    from trajgen.modes import ModeFriction
     from trajgen.pairs import Series
 
 # What a roll-out hands on from step to step besides positions and velocities.
@@ -37,6 +38,7 @@ class TransitionKernel(nn.Module, ABC):
         history: the thermostat friction, which the model then predicts with the rest, or the
             acceleration (v_t − v_{t−Δ})/Δ.
         noise: the forward process of the rows.
+        modes: frictions that each step of a roll-out ends with, or None.
     """
 
     kind: ClassVar[str]
@@ -44,6 +46,11 @@ class TransitionKernel(nn.Module, ABC):
     types: list[str]
     history: History
     noise: Noise
+    modes: "ModeFriction | None"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes = None
 
     @classmethod
     @abstractmethod

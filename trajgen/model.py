@@ -28,6 +28,7 @@ from torch import Tensor
 from shared.errors import InputError
 from trajgen.egt import EGT, Condition
 from trajgen.kernel import History, TransitionKernel
+from trajgen.modes import ModeFriction
 from trajgen.sde import ResidualNoise
 
 if TYPE_CHECKING:
@@ -349,6 +350,8 @@ class TransitionModel(ResidualKernel):
         )
         if model.get("friction", False):
             built.set_friction(torch.zeros(len(built.types)))
+        if modes := model.get("modes"):
+            built.modes = ModeFriction(**modes)
         return built
 
     def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -359,6 +362,7 @@ class TransitionModel(ResidualKernel):
             "noise": asdict(self.noise_config),
             "history": self.history,
             "friction": self.friction is not None,
+            "modes": None if self.modes is None else self.modes.sizes,
         }
         return model, asdict(self.normalisation)
 

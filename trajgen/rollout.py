@@ -195,6 +195,8 @@ class _State:
 
         self.types = torch.tensor([index[c] for c in classes], device=device).repeat(r, 1)
         self.masses = tensor(masses(start.numbers))
+        modes = model.modes
+        self.order = None if modes is None else modes.order(start.numbers, reference).to(device)
         self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)
         self.x, self.v = tensor(start.positions), tensor(start.velocities)
         by_thermostat = model.history == "thermostat"
@@ -240,6 +242,8 @@ class _State:
         new_x, new_v, new_xi = model.decode(c, rows.double())
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)
+        if model.modes is not None and self.order is not None:
+            new_v = model.modes.slow(self.order, self.masses, new_x, new_v, g.lag_fs)
         if g.keep_angular_momentum:
             new_v = conserve_angular_momentum((x, v), (new_x, new_v), self.masses)
         if g.thermostat_time_fs is not None:

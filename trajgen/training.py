@@ -58,7 +58,8 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
                 f"it knows {', '.join(config.molecules)}"
             )
     if isinstance(model, ResidualKernel):
-        model.set_friction(None)  # it belongs to the weights as they were
+        model.set_friction(None)  # they belong to the weights as they were
+        model.modes = None
     return model.train()
 
 

@@ -143,7 +143,7 @@ def read_xtb(folder: str | Path) -> Trajectory:
     )
 
 
-def _replace_with(path: Path, write: Callable[[Any], None]) -> None:
+def replace_with(path: Path, write: Callable[[Any], None]) -> None:
     """Write a file under a temporary name and rename it, so that it is whole or not there."""
     scratch = path.with_name(f".{path.name}.tmp")
     try:
@@ -158,7 +158,7 @@ def _replace_with(path: Path, write: Callable[[Any], None]) -> None:
 
 def _write_npz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, Float]) -> None:
     arrays: dict[str, Any] = {"numbers": numbers, **block}
-    _replace_with(path, lambda file: np.savez(file, **arrays))
+    replace_with(path, lambda file: np.savez(file, **arrays))
 
 
 def _write_extxyz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, Float]) -> None:
@@ -177,11 +177,11 @@ def _write_extxyz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, F
         images.append(atoms)
     text = StringIO()
     write(text, images, format="extxyz")
-    _replace_with(path, lambda file: file.write(text.getvalue().encode()))
+    replace_with(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _save_state(out: Path, dynamics: XTBDynamics, frames: int) -> None:
-    _replace_with(
+    replace_with(
         out / "state.npz",
         lambda file: np.savez(
             file,
@@ -228,7 +228,7 @@ def _write_provenance(
     text = json.dumps(record, indent=2, ensure_ascii=False).encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _replace_with(out / "provenance.json", lambda file: file.write(text))
+        replace_with(out / "provenance.json", lambda file: file.write(text))
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None
 

@@ -1,0 +1,111 @@
+"""Energies and forces of GFN2-xTB for the frames of any files.
+
+    python -m shared.data.label bpa_r0*.extxyz --out bpa-xtb.extxyz
+
+A dynamics with a force field of this project costs a fifth of one with GFN2-xTB and gives as good
+frames to learn from; only those that are kept need the engine. The output is an extended xyz file
+that `data.source: extxyz` trains on. A frame that repeats the one before (of a replica that broke)
+and one for which the engine finds no answer are left out, and counted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from shared.data.gfn2 import XTBEngine
+from shared.data.xtb import replace_with
+from shared.errors import InputError
+from shared.io import read_frames
+
+__all__ = ["label", "main"]
+
+
+def label(files: Sequence[Path], out: Path, *, charge: int = 0, every: int = 1) -> tuple[int, int]:
+    """Write the labelled frames of `files` to `out`.
+
+    Args:
+        files: xyz, extxyz or pdb; each with frames of one molecule.
+        out: an extended xyz file, whole or not there.
+        charge: total charge of the molecules, e.
+        every: take every so many-th frame of each file.
+
+    Returns:
+        How many frames were written and how many left out.
+
+    Raises:
+        InputError: as `shared.io.read_frames` and `XTBEngine`, or no frame is left.
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    text, written, left = StringIO(), 0, 0
+    for file in files:
+        frames = read_frames(file)
+        engine = XTBEngine(frames.numbers, charge)
+        before = None
+        for positions in frames.positions[::every]:
+            same = before is not None and np.array_equal(positions, before)
+            before = positions
+            if same:
+                left += 1
+                continue
+            try:
+                energy, forces = engine.energy_and_forces(positions)
+            except RuntimeError:  # no self-consistent field
+                left += 1
+                continue
+            atoms = Atoms(frames.numbers, positions)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+            write(text, atoms, format="extxyz")
+            written += 1
+    if not written:
+        raise InputError(f"GFN2-xTB finds an answer for none of {left} frames")
+    replace_with(out, lambda file: file.write(text.getvalue().encode()))
+    return written, left
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m shared.data.label",
+        description="Energies and forces of GFN2-xTB for the frames of files, as extended xyz. "
+        "Exit status: 0 done, 2 bad input, 1 anything else.",
+    )
+    option = command.add_argument
+    option("files", nargs="+", type=Path, metavar="FILE", help="xyz, extxyz or pdb")
+    option("--out", required=True, type=Path, metavar="FILE", help="extended xyz to write")
+    option("--charge", type=int, default=0, help="total charge, e; default %(default)s")
+    option("--every", type=int, default=1, help="take every so many-th frame; default %(default)s")
+    return command
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in shared.data.xtb
+    try:
+        if options.every < 1:
+            raise InputError(f"--every must be 1 or more, got {options.every}")
+        if not options.out.parent.is_dir():
+            raise InputError(f"--out: there is no folder {options.out.parent}")
+        written, left = label(
+            options.files, options.out, charge=options.charge, every=options.every
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{written} frames to {options.out}" + (f", {left} left out" if left else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
