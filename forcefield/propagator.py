@@ -49,6 +49,9 @@ ForceProvider = Callable[[PhaseState], ForceFunction]
 
 _log = logging.getLogger(__name__)
 
+# Pairs of atoms that a core evaluates at once: more fall out of its cache, and take longer.
+_PAIRS_PER_THREAD = 1000
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -383,13 +386,16 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
             if not compiled:
                 return eager
             _log.info("compiling the force field")
+            size = _part_size(positions)
             try:
-                fast = compile_energy_forces(potential, types, positions, atoms)
-                fast(positions)
+                part = compile_energy_forces(
+                    potential, types[:size], positions[:size], atoms[:size]
+                )
+                part(positions[:size])
             except Exception as error:
                 _log.warning("not compiled (%s): this will be slower", type(error).__name__)
                 return eager
-            return fast
+            return _in_parts(part, size)
 
         def forces(positions: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal run
@@ -401,3 +407,32 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
         return forces
 
     return provider
+
+
+def _part_size(positions: Tensor) -> int:
+    """How many of the replicas [R, N, 3] are evaluated at once: all on a GPU, else what a core's
+    cache holds, on each core."""
+    replicas, n_atoms, _ = positions.shape
+    if positions.device.type != "cpu":
+        return replicas
+    per_thread = max(1, _PAIRS_PER_THREAD // n_atoms**2)
+    return min(replicas, per_thread * torch.get_num_threads())
+
+
+def _in_parts(
+    part: Callable[[Tensor], tuple[Tensor, Tensor]], size: int
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function of exactly `size` replicas as one of `size` or more; the last part overlaps."""
+
+    def whole(positions: Tensor) -> tuple[Tensor, Tensor]:
+        replicas = len(positions)
+        if replicas == size:
+            return part(positions)
+        energies = positions.new_empty(replicas, dtype=torch.float64)
+        forces = torch.empty_like(positions)
+        for first in range(0, replicas, size):
+            rows = slice(min(first, replicas - size), min(first + size, replicas))
+            energies[rows], forces[rows] = part(positions[rows])
+        return energies, forces
+
+    return whole

@@ -7,10 +7,10 @@ one compiled graph (`forcefield.compiled`).
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from shared.command import train_command
-from shared.config import check_values
+from shared.config import TrainingRun, check_values
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,62 +75,29 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(TrainingRun):
     """The run.
 
     Args:
-        out: run folder.
-        name: of the released checkpoint.
-        steps: training steps.
-        epoch_steps: steps between validations.
         batch_size: frames in a step, of each process.
         validation_batch: frames evaluated at once in a validation.
-        max_minutes: stop after the validation that follows; resume goes on. Null: no limit.
-        seed: of weights and batches.
-        init: released checkpoint (name or folder) to start from; null: random weights.
         dtype: float32 or float64.
-        compile: compile the training step; false: plain eager, with the same numbers.
         monitor: what decides which weights are released, and the plateau schedule.
-        accelerator: cpu, gpu or auto.
-        devices: how many; several train data-parallel.
-        nodes: how many.
-        keep_every: steps between averaged weights that are kept for a learning curve
-            (benchmarks/forcefield.py --rows curve); null: none are kept.
-        resume: go on from last.ckpt in the run folder, if there is one.
     """
+
+    CONDITIONS: ClassVar[tuple[str, ...]] = (
+        *TrainingRun.CONDITIONS,
+        "batch_size >= 1",
+        "validation_batch >= 1",
+    )
 
     out: str = "runs/forcefield"
     name: str = "forcefield"
     steps: int = 20_000
-    epoch_steps: int = 500
     batch_size: int = 5
     validation_batch: int = 10
-    max_minutes: float | None = None
-    seed: int = 0
-    init: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
-    compile: bool = True
     monitor: Literal["val_f_rmse", "val_f_mae", "val_e_rmse", "val_loss"] = "val_f_rmse"
-    accelerator: str = "cpu"
-    devices: int = 1
-    nodes: int = 1
-    keep_every: int | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        check_values(
-            self,
-            "run",
-            "steps >= 1",
-            "epoch_steps >= 1",
-            "batch_size >= 1",
-            "validation_batch >= 1",
-            "max_minutes >= 0",
-            "seed >= 0",
-            "devices >= 1",
-            "nodes >= 1",
-            "keep_every >= 1",
-        )
 
 
 def parser() -> "ArgumentParser":
@@ -172,7 +139,7 @@ def train(settings: Any) -> Path:
     module = Training(build_potential(settings, frames), frames, held_out, settings)
     out = Path(run.out)
     files = sorted({f.path for f in frames})
-    first = fit(module, settings, data=files, keep_every=run.keep_every)
+    first = fit(module, settings, data=files)
     return release(module, settings, out) if first else out / run.name
 
 

@@ -369,9 +369,6 @@ class Training(L.LightningModule):
         if self.settings.optimiser.schedule == "plateau":
             for scheduler in _as_list(self.lr_schedulers()):
                 scheduler.step(mean[run.monitor.removeprefix("val_")])
-        over = run.max_minutes is not None and minutes > run.max_minutes
-        if self.trainer.strategy.reduce_boolean_decision(over, all=False):
-            self.trainer.should_stop = True
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -11,10 +11,10 @@ import operator
 import os
 from argparse import ArgumentError
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.errors import InputError
 
@@ -87,6 +87,55 @@ def check_values(config: Any, section: str, *conditions: str) -> None:
         for one in values if isinstance(values, Iterable) else [values]:
             if one is not None and not _ORDERS[order](one, float(bound)):
                 raise InputError(f"{section}.{key} must be {order} {bound}, got {resolved(value)}")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What the sections `run` of both heads have in common; each adds its own.
+
+    Args:
+        out: run folder.
+        name: of the released checkpoint.
+        steps: training steps.
+        epoch_steps: steps between validations.
+        seed: of weights and examples.
+        init: released checkpoint (name or folder) to start from; null: random weights.
+        compile: compile the training step; false: plain eager, with the same numbers.
+        accelerator: cpu, gpu or auto.
+        devices: how many; several train data-parallel.
+        nodes: how many.
+        keep_every: steps between averaged weights that are kept for a learning curve
+            (benchmarks/forcefield.py --rows curve); null: none are kept.
+        max_minutes: stop after the validation that follows; resume goes on. Null: no limit.
+        resume: go on from last.ckpt in the run folder, if there is one.
+    """
+
+    CONDITIONS: ClassVar[tuple[str, ...]] = (
+        "steps >= 1",
+        "epoch_steps >= 1",
+        "seed >= 0",
+        "devices >= 1",
+        "nodes >= 1",
+        "keep_every >= 1",
+        "max_minutes >= 0",
+    )
+
+    out: str = "runs/training"
+    name: str = "model"
+    steps: int = 10_000
+    epoch_steps: int = 500
+    seed: int = 0
+    init: str | None = None
+    compile: bool = True
+    accelerator: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    keep_every: int | None = None
+    max_minutes: float | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_values(self, "run", *self.CONDITIONS)
 
 
 def resolved(settings: Any) -> Any:

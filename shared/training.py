@@ -7,6 +7,7 @@ where Adam alone left 0.41 (docs/training.md).
 
 import math
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -202,14 +203,29 @@ def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | Non
     return FastStartEMA()
 
 
-def fit(module: Any, settings: Any, *, data: Iterable[Path], keep_every: int | None = None) -> bool:
+def time_limit(minutes: float) -> Any:
+    """A callback that stops a training after the first validation past so many minutes."""
+    from lightning.pytorch.callbacks import Callback
+
+    class TimeLimit(Callback):
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            self.began = time.monotonic()
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            over = time.monotonic() - self.began > 60 * minutes
+            if trainer.strategy.reduce_boolean_decision(over, all=False):
+                trainer.should_stop = True
+
+    return TimeLimit()
+
+
+def fit(module: Any, settings: Any, *, data: Iterable[Path]) -> bool:
     """Train, or go on training, as the sections `run` and `optimiser` of a config say.
 
     Args:
         module: a LightningModule.
         settings: all sections of the config; stored in the run folder.
         data: files that were read, for the record.
-        keep_every: as in `make_trainer`.
 
     Returns:
         whether this process is the one of a data-parallel run that shall release the weights.
@@ -232,7 +248,8 @@ def fit(module: Any, settings: Any, *, data: Iterable[Path], keep_every: int | N
         devices=run.devices,
         nodes=run.nodes,
         progress=sys.stderr.isatty(),
-        keep_every=keep_every,
+        keep_every=run.keep_every,
+        max_minutes=run.max_minutes,
     )
     if trainer.is_global_zero:  # the others may come when this one has begun to write
         if resume:
@@ -289,6 +306,7 @@ def make_trainer(
     nodes: int = 1,
     progress: bool = True,
     keep_every: int | None = None,
+    max_minutes: float | None = None,
 ) -> "lightning.Trainer":
     """A Trainer that logs to CSV and TensorBoard and keeps the best and the last checkpoint.
 
@@ -302,6 +320,7 @@ def make_trainer(
             data-parallel.
         progress: a progress bar.
         keep_every: steps between the averaged weights that are kept in `KEPT`; None: none are.
+        max_minutes: as `time_limit`; None: no limit.
 
     Raises:
         InputError: a device that is not there.
@@ -327,7 +346,11 @@ def make_trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            callbacks=[averaged(ema_decay, folder / KEPT, epoch_steps, keep_every), keep],
+            callbacks=[
+                averaged(ema_decay, folder / KEPT, epoch_steps, keep_every),
+                keep,
+                *([] if max_minutes is None else [time_limit(max_minutes)]),
+            ],
             logger=[
                 CSVLogger(folder, name="logs", version=0),
                 TensorBoardLogger(folder, name="tensorboard", version=0),

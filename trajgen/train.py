@@ -10,10 +10,10 @@ roll-out).
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from shared.command import train_command
-from shared.config import check_values
+from shared.config import TrainingRun, check_values
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,60 +108,33 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(TrainingRun):
     """The run.
 
     Args:
         mode: residual (sections network, noise), paper (section paper), or regression (section
             regression): a learned one-step predictor to compare with.
-        out: run folder.
-        name: of the released checkpoint.
-        steps: training steps.
-        epoch_steps: steps between validations.
         per_molecule: examples of each molecule in a step.
         unroll: lags unrolled from a training step on, as {step: lags}.
-        seed: of weights and examples.
-        init: released checkpoint (name or folder) to start from; null: random weights.
-        compile: compile the network.
         monitor: what decides which weights are released, and the plateau schedule: val_rmse, of
             validation roll-outs, or val_loss.
         validation_fs: length of the validation roll-outs.
-        accelerator: cpu, gpu or auto.
-        devices: how many; several train data-parallel.
-        nodes: how many.
-        resume: go on from last.ckpt in the run folder, if there is one.
     """
 
-    mode: Literal["residual", "paper", "regression"] = "residual"
+    CONDITIONS: ClassVar[tuple[str, ...]] = (
+        *TrainingRun.CONDITIONS,
+        "per_molecule >= 1",
+        "unroll >= 1",
+        "validation_fs > 0",
+    )
+
     out: str = "runs/generator"
     name: str = "generator"
-    steps: int = 10_000
-    epoch_steps: int = 500
+    mode: Literal["residual", "paper", "regression"] = "residual"
     per_molecule: int = 16
     unroll: dict[int, int] = field(default_factory=lambda: {0: 1})
-    seed: int = 0
-    init: str | None = None
-    compile: bool = True
     monitor: Literal["val_rmse", "val_loss"] = "val_rmse"
     validation_fs: float = 50.0
-    accelerator: str = "cpu"
-    devices: int = 1
-    nodes: int = 1
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        check_values(
-            self,
-            "run",
-            "steps >= 1",
-            "epoch_steps >= 1",
-            "per_molecule >= 1",
-            "unroll >= 1",
-            "seed >= 0",
-            "validation_fs > 0",
-            "devices >= 1",
-            "nodes >= 1",
-        )
 
 
 @dataclass(frozen=True)
