@@ -68,10 +68,11 @@ def section(
     rows: Sequence[Mapping[str, Any]],
     *,
     everything: bool = False,
+    short: bool = False,
     markdown: bool = False,
 ) -> str:
     """The table of a row of the command line; of the effect, one line for each run comes first."""
-    options = {"everything": everything, "markdown": markdown}
+    options = {"everything": everything, "short": short, "markdown": markdown}
     present = {row["system"] for row in rows}
     columns = [s for s in (*SYSTEMS, _ff_curve.VALIDATION) if s in present]
     whole = table(rows, columns, **options)
@@ -81,7 +82,7 @@ def section(
     return f"{lines}\n\n{whole}" if everything else lines
 
 
-def sections(rows: Sequence[Mapping[str, Any]]) -> str:
+def sections(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
     """All rows of a results file, as Markdown, each row of the command line under its name."""
     made = []
     for name, measurements in ROWS.items():
@@ -89,5 +90,5 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> str:
         kept = [row for row in rows if row["measurement"] in order and not row["skipped"]]
         kept.sort(key=lambda row: order.index(row["measurement"]))
         if kept:
-            made.append(f"**{name}**\n\n{section(name, kept, markdown=True)}")
+            made.append(f"**{name}**\n\n{section(name, kept, short=short, markdown=True)}")
     return "\n\n".join(made)

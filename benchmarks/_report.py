@@ -144,6 +144,7 @@ def table(
     systems: Sequence[str],
     *,
     everything: bool = False,
+    short: bool = False,
     markdown: bool = False,
 ) -> str:
     """The rows as a table: one line per metric, horizon and model, one column per system.
@@ -152,6 +153,7 @@ def table(
         rows: as `Store` keeps them, in the order they shall appear.
         systems: the columns; "any" is added where a row has it.
         everything: also what is neither required nor set beside what is.
+        short: only metrics of which something is required, of whatever model, without intervals.
         markdown: pipes instead of aligned columns.
     """
     groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
@@ -161,16 +163,19 @@ def table(
     if any("any" in cells for cells in groups.values()):
         systems = [*systems, "any"]
     lines = [["", "target", "met", *systems]]
+    judged = {row["metric"] for row in rows if row["target"]}
     for (_, metric, horizon, model, unit), cells in groups.items():
         bounds = (cells[s]["target"] for s in systems if s in cells)
         target = " / ".join(dict.fromkeys(bound for bound in bounds if bound))
+        if short and metric not in judged:
+            continue
         if not (everything or target or any(row["beside"] for row in cells.values())):
             continue
         label = ", ".join(part for part in (metric, horizon, model) if part)
         label += f" [{unit}]" if unit != "1" else ""
         values = [number(cells[s]["value"]) if s in cells else "" for s in systems]
         lines.append([label, target, _verdict(cells.values()), *values])
-        if any(row["low"] is not None for row in cells.values()):
+        if not short and any(row["low"] is not None for row in cells.values()):
             intervals = [_interval(cells[s]) if s in cells else "" for s in systems]
             lines.append(["  95 % interval", "", "", *intervals])
     notes = dict.fromkeys(f"{row['measurement']}: {row['note']}" for row in rows if row["note"])

@@ -1,10 +1,10 @@
 """python benchmarks/publish.py: put measured numbers where they are read; nothing is typed.
 
-Fills what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`: in README.md `results`,
-from the rows that benchmarks/generator.py keeps, and `forcefield`, from those of
-benchmarks/forcefield.py; `results` in the model card of every shipped checkpoint, from the rows
-that its own weights made. `md17s.json` has those of the shared generator alone, without the
-fine-tuned ones.
+Fills what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`: in docs/benchmarks.md
+`results`, from the rows that benchmarks/generator.py keeps, and `forcefield`, from those of
+benchmarks/forcefield.py; the same in README.md, without what nothing is required of; `results` in
+the model card of every shipped checkpoint, from the rows that its own weights made. `md17s.json`
+has those of the shared generator alone, without the fine-tuned ones.
 """
 
 from _environment import ROOT  # isort: split
@@ -29,14 +29,16 @@ Rows = list[dict[str, Any]]
 
 
 def main() -> int:
-    """Fill README.md and the cards; exit code 2 where one has no place for them."""
+    """Fill the pages and the cards; exit code 2 where one has no place for them."""
     rows = {
         head: current(_rows(RESULTS / f"{name}.json"), head)
         for head, name in (("trajgen", "generator"), ("forcefield", "forcefield"))
     }
     try:
-        fill(ROOT / "README.md", "results", _table(rows["trajgen"]))
-        fill(ROOT / "README.md", "forcefield", sections(rows["forcefield"]) or NOT_MEASURED)
+        for page, short in (("README.md", True), ("docs/benchmarks.md", False)):
+            fill(ROOT / page, "results", _table(rows["trajgen"], short=short))
+            text = sections(rows["forcefield"], short=short)
+            fill(ROOT / page, "forcefield", text or NOT_MEASURED)
         fill_cards("trajgen", rows["trajgen"], _table)
         fill_cards("forcefield", rows["forcefield"], sections)
     except InputError as error:
@@ -93,13 +95,13 @@ def _rows(path: Path) -> Rows:
     return rows
 
 
-def _table(rows: Rows) -> str:
+def _table(rows: Rows, *, short: bool = False) -> str:
     from generator import MEASUREMENTS
 
     order = list(MEASUREMENTS)
     kept = sorted((row for row in rows if not row["skipped"]), key=lambda row: _place(row, order))
     systems = [m for m in SURROGATE_MOLECULES if any(row["system"] == m for row in kept)]
-    return table(kept, systems, markdown=True)
+    return table(kept, systems, short=short, markdown=True)
 
 
 def _place(row: Mapping[str, Any], order: list[str]) -> tuple[int, int]:

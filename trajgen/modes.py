@@ -19,7 +19,7 @@ from shared.topology import orderings
 Float = npt.NDArray[np.float64]
 
 _ROUNDS = 4  # of aligning frames to their own mean
-_DEGENERATE = 1e-3  # relative difference of frequencies that count as one
+_DEGENERATE = 1e-6  # relative difference of frequencies that count as one
 _FLAT = 1e-4  # Σ m z² over Σ m x² of a mean structure that counts as flat
 
 

@@ -72,6 +72,7 @@ def test_table(modules) -> None:
             row("RMSE", 0.05, "P1", "d", "ethanol", "md17s", target=target, low=0.04, high=0.06),
             row("RMSE", 0.2, "P1", "d", "uracil", "md17s", target=target, low=0.1, high=0.3),
             row("RMSE", 0.02, "P1", "d", "uracil", "engine", beside=True),
+            row("other", 3.0, "P1", "d", "uracil", "md17s", beside=True),
             row("detail", 7.0, "P1", "d", "uracil", "md17s"),
         )
     ]
@@ -91,6 +92,11 @@ def test_table(modules) -> None:
     assert "- uracil: weights of md17s-uracil" in text
     whole = modules.report.table(rows, ["ethanol", "uracil"], everything=True, markdown=True)
     assert "| detail, md17s |" in whole
+    short = modules.report.table(rows, ["ethanol", "uracil"], short=True)
+    assert "other" in text
+    assert "other" not in short
+    assert "0.04–0.06" not in short
+    assert "RMSE, engine" in short  # beside what is required
 
 
 def test_torsions_agree_within_a_fifth_or_the_blocks_spread(modules) -> None:
