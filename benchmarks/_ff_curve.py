@@ -50,16 +50,19 @@ def kept(model: Model) -> dict[int, Path]:
 
 
 def _validation(model: Model) -> list[Row]:
-    """From the CSV file that the training logs to."""
-    path = model.checkpoint.folder.resolve().parent / "logs" / "version_0" / "metrics.csv"
+    """From the CSV files that the training logs to, one each time that it was begun or resumed."""
+    logs = model.checkpoint.folder.resolve().parent / "logs"
+    paths = sorted(logs.glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
     steps, epoch_steps = (run_setting(model, key) for key in ("steps", "epoch_steps"))
-    if epoch_steps is None or not path.exists():
+    if epoch_steps is None or not paths:
         raise Skip(f"{model.name} lies in no run folder with a log")
-    with path.open(encoding="utf-8") as file:
-        logged = [row for row in csv.DictReader(file) if row.get("val_f_rmse")]
+    logged = {}
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            logged |= {int(r["epoch"]): r for r in csv.DictReader(file) if r.get("val_f_rmse")}
     rows = []
-    for entry in logged:
-        step = (int(entry["epoch"]) + 1) * epoch_steps
+    for epoch, entry in sorted(logged.items()):
+        step = (epoch + 1) * epoch_steps
         step = step if steps is None else min(step, steps)
         row = _row(model, VALIDATION, "validation frames", step)
         rows += [row(m, float(entry[key]), unit=unit) for m, (key, unit) in LOGGED.items()]

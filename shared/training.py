@@ -352,7 +352,7 @@ def make_trainer(
                 *([] if max_minutes is None else [time_limit(max_minutes)]),
             ],
             logger=[
-                CSVLogger(folder, name="logs", version=0),
+                CSVLogger(folder, name="logs"),  # a version each time, so that none is lost
                 TensorBoardLogger(folder, name="tensorboard", version=0),
             ],
             log_every_n_steps=50,

@@ -223,6 +223,7 @@ def test_a_killed_training_resumes_to_the_bit(
         assert str(ours[part]) == str(theirs[part])
     weights = [root / "run" / "tiny" / "weights.safetensors" for root in (tmp_path, trained)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert len(list((tmp_path / "run" / "logs").glob("version_*/metrics.csv"))) == 2  # both logs
 
 
 def test_a_time_limit_stops_after_a_validation_and_releases(data: Path, tmp_path: Path) -> None:
