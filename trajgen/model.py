@@ -19,12 +19,13 @@ disturbing the network. score = (D − r)/σ², ε = (r − D)/σ.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shared.config import check_values
 from shared.errors import InputError
 from trajgen.egt import EGT, Condition
 from trajgen.kernel import History, TransitionKernel
@@ -129,6 +130,10 @@ class NetworkConfig:
     acceleration: bool = True
     angular: bool = True
 
+    def __post_init__(self) -> None:
+        counts = "channels", "vectors", "heads", "directions", "radial", "layers"
+        check_values(self, "network", *(f"{name} >= 1" for name in counts))
+
 
 @dataclass(frozen=True)
 class NoiseConfig:
@@ -145,6 +150,15 @@ class NoiseConfig:
     sigma_max: float = 80.0
     eta: float = 0.5
     threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        conditions = ("sigma_min > 0", "sigma_max > 0", "eta >= 0", "threshold > 0")
+        check_values(self, "noise", *conditions)
+        if self.sigma_min >= self.sigma_max:
+            raise InputError(
+                f"noise.sigma_min must be below noise.sigma_max, got {self.sigma_min:g} and "
+                f"{self.sigma_max:g}"
+            )
 
 
 class ResidualKernel(TransitionKernel):
@@ -166,6 +180,8 @@ class ResidualKernel(TransitionKernel):
         self, types: Sequence[str], normalisation: Normalisation, history: History
     ) -> None:
         super().__init__()
+        if history not in get_args(History):
+            raise InputError(f"no history {history}; there are {', '.join(get_args(History))}")
         self.types = list(types)
         self.normalisation = normalisation
         self.history = history

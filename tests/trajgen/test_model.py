@@ -233,3 +233,18 @@ def test_description_builds_the_same_model() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InputError, match=r"checkpoint x: kind 'flow' .* residual, paper"):
         model_from_config(SimpleNamespace(name="x", kind="flow"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"history": "memory"}, "no history memory; there are thermostat, acceleration"),
+        ({"noise": {"threshold": 0.0}}, r"noise\.threshold must be > 0, got 0"),
+        ({"noise": {"sigma_min": 100.0}}, r"noise\.sigma_min must be below noise\.sigma_max"),
+        ({"network": {"layers": 0}}, r"network\.layers must be >= 1, got 0"),
+    ],
+)
+def test_entries_that_make_no_model(entries: dict, says: str) -> None:
+    described, normalisation = build().description()
+    with pytest.raises(InputError, match=says):
+        model_class("residual").from_description(described | entries, normalisation)
