@@ -55,10 +55,11 @@ class DataConfig:
         train: frames of each molecule to train on; null: all of the split.
         validation: frames of each molecule to validate on; null: all of the split. Of a random
             split a fifth at most, and a tenth for null.
-        train_range: md17, md17s, xtb: first and one past the last frame to train on.
+        train_range: md17, md17s, xtb, rmd17 without blocks: first and one past the last frame to
+            train on.
         validation_range: the same to validate on.
         blocks: rmd17: the trajectory is cut into so many blocks; of each the first 60 % train, the
-            next 20 % validate, the rest is for the test.
+            next 20 % validate, the rest is for the test. Null: ranges of frame numbers as of md17.
         margin: rmd17: frame numbers left out on both sides of a border between these.
         labels: rmd17: revised (PBE), or original (MD17's own, which drove the trajectory).
         validation_files: extxyz: files to validate on; none: a random part of `molecules`.
@@ -73,7 +74,7 @@ class DataConfig:
     validation: int | None = 50
     train_range: tuple[int, int] = (0, 20_000)
     validation_range: tuple[int, int] = (20_000, 30_000)
-    blocks: int = 5
+    blocks: int | None = 5
     margin: int = 200
     labels: Literal["revised", "original"] = "revised"
     validation_files: list[str] = field(default_factory=list)
@@ -171,7 +172,10 @@ def _rmd17(data: DataConfig, part: Part) -> list[LabelledFrames]:
     found = []
     for name in data.molecules:
         frames = load_rmd17(name)
-        rows = _block_rows(frames.frames, part, data.blocks, data.margin)
+        if data.blocks is None:
+            rows = _range_rows(frames.frames, data, part)
+        else:
+            rows = _block_rows(frames.frames, part, data.blocks, data.margin)
         rows = _evenly(rows, _wanted(data, part))
         revised = data.labels == "revised"
         energies = frames.energies if revised else frames.md17_energies
@@ -257,20 +261,22 @@ SOURCES: dict[str, Callable[[DataConfig, Part], list[LabelledFrames]]] = {
 def split_of(data: DataConfig) -> tuple[dict[str, Any], str]:
     """The keys that say which frames train, validate and test, and the same in words."""
     keys: tuple[str, ...]
-    if data.source == "rmd17":
+    if data.source == "rmd17" and data.blocks is not None:
         keys, words = (
             ("blocks", "margin", "labels"),
             f"The trajectory is cut into {data.blocks} blocks; of each the first 60 % train, the "
             f"next 20 % validate, the rest tests; {data.margin} frame numbers are left out on both "
             f"sides of a border. Labels are the {data.labels} ones.",
         )
-    elif data.source in ("md17", "md17s", "xtb"):
+    elif data.source in ("md17", "md17s", "xtb", "rmd17"):
         (first, end), (start, stop) = data.train_range, data.validation_range
         keys, words = (
             ("train_range", "validation_range"),
             f"Frames {first} to {end} train, {start} to {stop} validate, those from {stop} on test "
             "(the end of a range is not part of it).",
         )
+        if data.source == "rmd17":
+            keys, words = (*keys, "labels"), f"{words} Labels are the {data.labels} ones."
     elif data.validation_files:
         keys, words = ("validation_files",), "Files of their own validate."
     else:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from forcefield.labelled import DataConfig, FrameBatches, as_graphs, dense_batch, load_labelled
+from forcefield.labelled import (
+    DataConfig,
+    FrameBatches,
+    as_graphs,
+    dense_batch,
+    load_labelled,
+    split_of,
+)
 from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
 from shared.units import KCAL_PER_MOL_IN_EV
@@ -86,6 +93,24 @@ def test_blocks_of_rmd17_keep_their_distance(root: Path) -> None:
     few = load_labelled(replace(data, train=50), "train")[0]
     assert set(few.positions[:, 0, 0]) <= set(frames["train"])
     assert len(few) == 50
+
+
+def test_rmd17_without_blocks_is_cut_by_frame_number(root: Path) -> None:
+    write_rmd17(root, np.random.default_rng(0).permutation(np.arange(0, 50_000, 10)))
+    data = DataConfig(
+        source="rmd17",
+        molecules=["ethanol"],
+        validation=None,
+        blocks=None,
+        train_range=(1000, 20000),
+    )
+    parts = ("train", "validation", "test")
+    frames = [load_labelled(data, part)[0].positions[:, 0, 0] for part in parts]
+    assert [(f.min(), f.max()) for f in frames] == [(1000, 19990), (20000, 29990), (30000, 49990)]
+    keys, words = split_of(data)
+    assert keys["train_range"] == (1000, 20000)
+    assert "those from 30000 on test" in words
+    assert words.endswith("Labels are the revised ones.")
 
 
 def test_labels_of_rmd17(root: Path) -> None:
