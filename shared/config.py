@@ -104,8 +104,8 @@ class TrainingRun:
         accelerator: cpu, gpu or auto.
         devices: how many; several train data-parallel.
         nodes: how many.
-        keep_every: steps between averaged weights that are kept for a learning curve
-            (benchmarks/forcefield.py --rows curve); null: none are kept.
+        keep_every: steps between averaged weights that are kept in the folder `kept`, say for a
+            learning curve (of force fields, benchmarks/forcefield.py --rows curve); null: none are.
         max_minutes: stop after the validation that follows; resume goes on. Null: no limit.
         resume: go on from last.ckpt in the run folder, if there is one.
     """

@@ -8,7 +8,7 @@ every machine.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def find_molecule(
 
 def orderings(
     reference: tuple[npt.ArrayLike, npt.ArrayLike], numbers: npt.ArrayLike, positions: npt.ArrayLike
-) -> list[list[int]]:
+) -> Iterator[list[int]]:
     """Every way to put the atoms of a frame in the order of another frame of the same molecule.
 
     Isomorphisms of the two bond graphs (networkx' VF2); with itself, a molecule's automorphisms.
@@ -87,9 +87,9 @@ def orderings(
         reference: numbers [N] and positions [N, 3], Å.
         numbers, positions: of the frame.
 
-    Returns:
+    Yields:
         Permutations p: atom p[i] of the frame is in the place of atom i of the reference. None, if
-        the bonds of the two differ.
+        the bonds of the two differ. Their number grows with the factorial of equivalent atoms.
     """
     from networkx import Graph
     from networkx.algorithms.isomorphism import GraphMatcher
@@ -106,9 +106,11 @@ def orderings(
         matcher = GraphMatcher(
             wanted, graph(numbers, positions, factor), lambda a, b: a["kind"] == b["kind"]
         )
-        if found := [[m[i] for i in range(len(m))] for m in matcher.isomorphisms_iter()]:
-            return found
-    return []
+        found = None
+        for found in matcher.isomorphisms_iter():
+            yield [found[i] for i in range(len(found))]
+        if found is not None:
+            return
 
 
 def _digest(text: str) -> str:

@@ -28,12 +28,13 @@ import numpy.typing as npt
 import torch
 
 from shared.checkpoint import CARD, save
+from shared.config import check_values
 from shared.errors import InputError
 from shared.state import PhaseState
 from shared.units import AMU_A2_PER_FS2_IN_EV, FS_PER_PS, KB_EV_PER_K
 from trajgen.load import load_model
 from trajgen.model import TransitionModel
-from trajgen.modes import ModeFriction
+from trajgen.modes import ModeFriction, matching_order
 from trajgen.pairs import Series
 from trajgen.rollout import Generator
 
@@ -52,17 +53,41 @@ class CalibrationConfig:
     """The roll-out that frictions are measured in.
 
     Args:
+        by: a friction for each class of atoms, or for each normal mode of the one molecule there
+            is, which must keep its shape.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.
-        by: a friction for each class of atoms, or for each normal mode of the one molecule there
-            is, which must keep its shape.
     """
 
     by: Literal["classes", "modes"] = "classes"
     length_ps: float = 0.0
     replicas: int = 32
     coupling_ps: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_values(self, "calibration", "length_ps >= 0", "replicas >= 1", "coupling_ps > 0")
+
+
+def check(
+    kind: str, series: Sequence[Series], frames: tuple[int, int], settings: CalibrationConfig
+) -> None:
+    """Say before a training what would stop the calibration after it.
+
+    Args:
+        kind: mode of the model.
+        series, frames, settings: as `calibrate`.
+
+    Raises:
+        InputError: a model without velocities at the frame, or `by` modes for several molecules or
+            one that does not keep its shape.
+    """
+    if kind != TransitionModel.kind:
+        raise InputError(f"calibration: only the mode residual has it, not {kind}")
+    if settings.by == "modes":
+        if len(series) != 1:
+            raise InputError("calibration.by: modes is of one molecule; set data.molecules")
+        _modes_of([(series[0], _training_rows(frames))])
 
 
 def calibrate(
@@ -85,13 +110,11 @@ def calibrate(
         compile: compile the network.
 
     Raises:
-        InputError: a model without velocities at the frame, or every replica collapsed.
+        InputError: as `check`, every replica collapsed, or a length below a lag.
     """
     model, config = load_model(str(folder))
-    if not isinstance(model, TransitionModel):
-        raise InputError(f"calibration: {folder} is of mode {model.kind}; only residual has it")
-    if settings.by == "modes" and len(series) != 1:
-        raise InputError("calibration by modes is of one molecule; set data.molecules")
+    check(model.kind, series, frames, settings)
+    assert isinstance(model, TransitionModel)
     model.set_friction(None)
     model.modes = None
     found: dict[str, list[float]] = {}
@@ -122,17 +145,21 @@ def measure(
     The temperatures to hold are the mean over the training frames of `series` and all of `more`.
 
     Raises:
-        InputError: every replica collapsed.
+        InputError: every replica collapsed, or a length below a lag.
     """
     model = generator.model
     assert isinstance(model, TransitionModel)
-    seen = [(series, slice(frames[0] + 2, frames[1])), *((s, slice(2, None)) for s in more)]
+    seen = [(series, _training_rows(frames)), *((s, slice(2, None)) for s in more)]
     groups = (_by_class if settings.by == "classes" else _by_mode)(model, seen)
     wanted = groups.wanted
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
     steps = round(settings.length_ps * FS_PER_PS / lag)
+    if steps < 1:
+        raise InputError(
+            f"calibration.length_ps: {settings.length_ps:g} is below the lag, {lag:g} fs"
+        )
     forget = lag / (_SMOOTHING * coupling)
     constant, smooth = np.zeros(len(wanted)), wanted.copy()
     energy, work = np.zeros((2, len(wanted)))
@@ -212,13 +239,8 @@ def _by_class(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _
 def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
     """The normal modes, all at one temperature."""
     series = seen[0][0]
-    found = [_accelerations(s, rows) for s, rows in seen]
-    model.modes = modes = ModeFriction.of(
-        series.numbers,
-        series.masses,
-        np.concatenate([positions for positions, _, _ in found]),
-        np.concatenate([accelerations for _, _, accelerations in found]),
-    )
+    modes, positions, velocities = _modes_of(seen)
+    model.modes = modes
     masses = torch.from_numpy(series.masses)
     order = modes.order(series.numbers, series.positions[seen[0][1]][0])
     levels = modes.levels.numpy()
@@ -236,15 +258,31 @@ def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _G
     def slow(rates: Float) -> None:
         modes.rates.copy_(torch.from_numpy(rates[levels]))
 
-    mean = np.concatenate([of_modes(x, v) for x, v, _ in found]).mean()
+    mean = of_modes(positions, velocities).mean()
     names = [f"level {k + 1}" for k in range(count)]
     return _Groups(names, np.full(count, mean), temperatures, slow)
 
 
-def _accelerations(series: Series, rows: slice) -> tuple[Float, Float, Float]:
-    """x, v and (v_{t+1} − v_{t−1})/2δ of the inner frames, [T, N, 3]."""
-    x, v = (values[rows].astype(np.float64) for values in (series.positions, series.velocities))
-    return x[1:-1], v[1:-1], (v[2:] - v[:-2]) / (2 * series.interval_fs)
+def _modes_of(seen: Sequence[tuple[Series, slice]]) -> tuple[ModeFriction, Float, Float]:
+    """The modes of these frames, without friction; x and v [T, N, 3] of them, all in the order of
+    the first series."""
+    first, rows = seen[0]
+    reference = first.numbers, first.positions[rows][0].astype(np.float64)
+    parts = []
+    for series, those in seen:
+        order = matching_order(reference, series.numbers, series.positions[those][0])
+        x, v = (
+            values[those][:, order].astype(np.float64)
+            for values in (series.positions, series.velocities)
+        )
+        parts.append((x[1:-1], v[1:-1], (v[2:] - v[:-2]) / (2 * series.interval_fs)))
+    x, v, a = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return ModeFriction.of(first.numbers, first.masses, x, a), x, v
+
+
+def _training_rows(frames: tuple[int, int]) -> slice:
+    """Those that have velocities."""
+    return slice(frames[0] + 2, frames[1])
 
 
 def _members(series: Series, kinds: list[str]) -> Float:

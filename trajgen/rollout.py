@@ -6,7 +6,8 @@ from the origin loses nothing and a run that is resumed from a saved state conti
 noise of a step depends on the seed and on the time alone.
 
 What holds at every step: the centre of mass does not move relative to inertial flight and total
-momentum is kept (projection of the residual). Angular momentum is kept on request. A replica that
+momentum is kept (projection of the residual). Angular momentum is kept on request; otherwise the
+frictions of modes (`trajgen.modes`), where a model has them, change it a little. A replica that
 becomes non-finite or breaks a bond (`shared.metrics.stability`) stops and repeats its last whole
 frame; the rest go on.
 """
@@ -242,7 +243,8 @@ class _State:
         new_x, new_v, new_xi = model.decode(c, rows.double())
         new_x = new_x - (share * new_x).sum(1, keepdim=True)
         new_v = new_v - (share * new_v).sum(1, keepdim=True)
-        if model.modes is not None and self.order is not None:
+        if model.modes is not None:
+            assert self.order is not None
             new_v = model.modes.slow(self.order, self.masses, new_x, new_v, g.lag_fs)
         if g.keep_angular_momentum:
             new_v = conserve_angular_momentum((x, v), (new_x, new_v), self.masses)

@@ -242,6 +242,7 @@ def train(settings: Any) -> Path:
 
     from shared.training import fit
     from trajgen.calibration import calibrate
+    from trajgen.calibration import check as check_calibration
     from trajgen.checkpoints import model_class
     from trajgen.samplers import check_sampler
     from trajgen.training import Training, build_model, data_files, release
@@ -251,6 +252,8 @@ def train(settings: Any) -> Path:
     check_sampler(settings.sampling.sampler, settings.sampling.steps)
     series = load_series(data, pair_velocities=model_class(run.mode).pair_velocities)
     more = load_more(data)
+    if settings.calibration.length_ps:
+        check_calibration(run.mode, series, data.train, settings.calibration)
     module = Training(build_model(settings, series), series, settings, more)
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):

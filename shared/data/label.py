@@ -94,6 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError(f"--every must be 1 or more, got {options.every}")
         if not options.out.parent.is_dir():
             raise InputError(f"--out: there is no folder {options.out.parent}")
+        if options.out.is_dir():
+            raise InputError(f"--out: {options.out} is a folder; name a file")
         written, left = label(
             options.files, options.out, charge=options.charge, every=options.every
         )
@@ -102,6 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
         return 1
     print(f"{written} frames to {options.out}" + (f", {left} left out" if left else ""))
     return 0

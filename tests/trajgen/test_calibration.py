@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen.calibration import CalibrationConfig, calibrate
 from trajgen.load import load_model
-from trajgen.model import ResidualKernel, TransitionModel
+from trajgen.model import TransitionModel
 from trajgen.pairs import Series, make_series
 
 LAG = 0.5  # fs
@@ -91,9 +90,3 @@ def test_friction_slows_and_keeps_momentum_at_zero(tmp_path: Path) -> None:
     model.set_friction(torch.linspace(0, 0.1, len(model.types)))
     drift = (masses[..., None] * model.decode(c, rows)[1]).sum(1)
     assert float(drift.abs().max()) < 1e-12
-
-
-def test_only_the_residual_mode_is_calibrated(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("trajgen.calibration.TransitionModel", type("Other", (ResidualKernel,), {}))
-    with pytest.raises(InputError, match="only residual"):
-        calibrate(save_tiny(tmp_path / "tiny"), [ethanol()], (0, 2000), SETTINGS, compile=False)

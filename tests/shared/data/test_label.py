@@ -43,6 +43,7 @@ def test_labels_are_the_engines_and_repeats_are_left_out(tmp_path: Path, capsys)
         (["water.xyz", "--every", "0"], "--every"),
         (["water.xyz", "--charge", "1"], "odd number of electrons"),
         (["water.xyz", "--out", "no/folder/x.extxyz"], "there is no folder"),
+        (["water.xyz", "--out", "."], "is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
