@@ -8,11 +8,9 @@ where it shows, in a long roll-out from training frames. There a weak thermostat
     γ_c = Γ_c + (T_c / T_c,ref − 1) / τ,     dΓ_c/dt = (T_c / T_c,ref − 1) / (τ τ_I),
 
 holds the mean kinetic energies ½ m v² = 3/2 k T_c,ref of the training frames: weak coupling
-(Berendsen et al., J. Chem. Phys. 81, 3684, 1984) under proportional-integral control. It weakens as
-it runs, as in stochastic approximation (Robbins and Monro, Ann. Math. Stat. 22, 400, 1951), so that
-what is found last is found in dynamics that is all but free. The friction that it needed, weighted
-by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is from then on a constant of the model:
-v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
+(Berendsen et al., J. Chem. Phys. 81, 3684, 1984) under proportional-integral control. The friction
+that it needed, weighted by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is from then on a constant of
+the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
 
 In a rigid molecule energy leaks from mode to mode as well, which no friction per class can mend.
 There c may count normal modes (`trajgen.modes`), all of which are held at the same temperature, the
@@ -46,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 _INTEGRAL_TIMES = 4.0  # τ_I / τ
 _SMOOTHING = 0.25  # averaging time of T_c / τ
-_WEAKENING = 0.15  # τ grows with the time t to this t
 _SETTLING = 0.5  # share of the roll-out before frictions are averaged
 _SEED = 11
 
@@ -60,7 +57,7 @@ class CalibrationConfig:
             is, which must keep its shape.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
-        coupling_ps: relaxation time τ of its thermostat at first; later 0.15 of the time passed.
+        coupling_ps: relaxation time τ of its thermostat.
     """
 
     by: Literal["classes", "modes"] = "classes"
@@ -157,11 +154,13 @@ def measure(
     wanted = groups.wanted
 
     lag = generator.lag_fs
+    coupling = settings.coupling_ps * FS_PER_PS
     steps = round(settings.length_ps * FS_PER_PS / lag)
     if steps < 1:
         raise InputError(
             f"calibration.length_ps: {settings.length_ps:g} is below the lag, {lag:g} fs"
         )
+    forget = lag / (_SMOOTHING * coupling)
     constant, smooth = np.zeros(len(wanted)), wanted.copy()
     energy, work = np.zeros((2, len(wanted)))
     judged = 0
@@ -180,9 +179,7 @@ def measure(
         now = groups.temperatures(state.positions[alive], state.velocities[alive]).mean(0)
         if step >= _SETTLING * steps:
             energy, work, judged = energy + now, work + friction * now, judged + 1
-        # Ever weaker, so that what is measured in the end is all but free.
-        coupling = max(settings.coupling_ps * FS_PER_PS, _WEAKENING * (step + 1) * lag)
-        smooth += lag / (_SMOOTHING * coupling) * (now - smooth)
+        smooth += forget * (now - smooth)
         excess = smooth / wanted - 1
         constant = constant + excess * lag / (_INTEGRAL_TIMES * coupling**2)
         friction = constant + excess / coupling
