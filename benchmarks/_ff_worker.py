@@ -20,7 +20,7 @@ def prepare() -> tuple[Tasks, dict[str, Any]]:
     import numpy as np
     import torch
 
-    from forcefield.compiled import compile_energy_forces
+    from forcefield.compiled import compile_in_parts
     from forcefield.load import load_potential
     from forcefield.propagator import ForceFieldPropagator, forces_of
     from shared.kinetics import maxwell_boltzmann
@@ -36,7 +36,7 @@ def prepare() -> tuple[Tasks, dict[str, Any]]:
     types = torch.from_numpy(loaded.types_of(numbers)).expand(len(positions), -1).contiguous()
     atoms = torch.ones_like(types, dtype=torch.bool)
     x = torch.from_numpy(positions - positions[:, :1]).float()
-    bare = compile_energy_forces(loaded.potential, types, x, atoms, compiled=compiled)
+    bare = compile_in_parts(loaded.potential, types, x, atoms, compiled=compiled)
     began = time.perf_counter()
     bare(x)
     first = time.perf_counter() - began

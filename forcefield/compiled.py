@@ -21,9 +21,18 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from forcefield.potential import energy_and_forces
 
-__all__ = ["compile_energy_forces", "compile_training_step", "evaluator", "trace"]
+__all__ = [
+    "compile_energy_forces",
+    "compile_in_parts",
+    "compile_training_step",
+    "evaluator",
+    "trace",
+]
 
 Tensors = tuple[Tensor, ...]
+
+# Pairs of atoms that a core evaluates at once: more fall out of its cache, and take longer.
+_PAIRS_PER_THREAD = 1000
 
 
 def trace(function: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> GraphModule:
@@ -95,6 +104,49 @@ def compile_energy_forces(
         return energies, slope
 
     return call
+
+
+def compile_in_parts(
+    potential: nn.Module,
+    types: Tensor,
+    positions: Tensor,
+    atoms: Tensor,
+    *,
+    compiled: bool = True,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """`compile_energy_forces` for replicas of one molecule: as many at once as a cache holds.
+
+    Args:
+        potential, positions, compiled: see there.
+        types, atoms: [B, N], every row the same.
+    """
+    size = _part_size(positions)
+    part = compile_energy_forces(
+        potential, types[:size], positions[:size], atoms[:size], compiled=compiled
+    )
+
+    def whole(positions: Tensor) -> tuple[Tensor, Tensor]:
+        replicas = len(positions)
+        if replicas == size:
+            return part(positions)
+        energies = positions.new_empty(replicas, dtype=torch.float64)
+        forces = torch.empty_like(positions)
+        for first in range(0, replicas, size):  # the last part overlaps
+            rows = slice(min(first, replicas - size), min(first + size, replicas))
+            energies[rows], forces[rows] = part(positions[rows])
+        return energies, forces
+
+    return whole
+
+
+def _part_size(positions: Tensor) -> int:
+    """How many of the replicas [B, N, 3] are evaluated at once: all on a GPU, else what a core's
+    cache holds, on each core."""
+    replicas, n_atoms, _ = positions.shape
+    if positions.device.type != "cpu":
+        return replicas
+    per_thread = max(1, _PAIRS_PER_THREAD // n_atoms**2)
+    return min(replicas, per_thread * torch.get_num_threads())
 
 
 def evaluator(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from forcefield.compiled import compile_energy_forces
+from forcefield.compiled import compile_in_parts
 from forcefield.integrators import Bussi, ForceFunction, Langevin, NoseHoover, VelocityVerlet
 from shared.errors import InputError
 from shared.kinetics import pair_velocity
@@ -48,9 +48,6 @@ ForceProvider = Callable[[PhaseState], ForceFunction]
 """The forces of the atoms and the number of replicas of a state."""
 
 _log = logging.getLogger(__name__)
-
-# Pairs of atoms that a core evaluates at once: more fall out of its cache, and take longer.
-_PAIRS_PER_THREAD = 1000
 
 
 @dataclass(frozen=True)
@@ -386,16 +383,13 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
             if not compiled:
                 return eager
             _log.info("compiling the force field")
-            size = _part_size(positions)
             try:
-                part = compile_energy_forces(
-                    potential, types[:size], positions[:size], atoms[:size]
-                )
-                part(positions[:size])
+                fast = compile_in_parts(potential, types, positions, atoms)
+                fast(positions)
             except Exception as error:
                 _log.warning("not compiled (%s): this will be slower", type(error).__name__)
                 return eager
-            return _in_parts(part, size)
+            return fast
 
         def forces(positions: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal run
@@ -407,32 +401,3 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
         return forces
 
     return provider
-
-
-def _part_size(positions: Tensor) -> int:
-    """How many of the replicas [R, N, 3] are evaluated at once: all on a GPU, else what a core's
-    cache holds, on each core."""
-    replicas, n_atoms, _ = positions.shape
-    if positions.device.type != "cpu":
-        return replicas
-    per_thread = max(1, _PAIRS_PER_THREAD // n_atoms**2)
-    return min(replicas, per_thread * torch.get_num_threads())
-
-
-def _in_parts(
-    part: Callable[[Tensor], tuple[Tensor, Tensor]], size: int
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """A function of exactly `size` replicas as one of `size` or more; the last part overlaps."""
-
-    def whole(positions: Tensor) -> tuple[Tensor, Tensor]:
-        replicas = len(positions)
-        if replicas == size:
-            return part(positions)
-        energies = positions.new_empty(replicas, dtype=torch.float64)
-        forces = torch.empty_like(positions)
-        for first in range(0, replicas, size):
-            rows = slice(min(first, replicas - size), min(first + size, replicas))
-            energies[rows], forces[rows] = part(positions[rows])
-        return energies, forces
-
-    return whole

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from forcefield.compiled import compile_energy_forces
+from forcefield.compiled import compile_in_parts
 from forcefield.integrators import ForceFunction
 from forcefield.load import load_potential
 from forcefield.propagator import Ensemble, ForceFieldPropagator, forces_of
@@ -332,9 +332,9 @@ def test_far_from_the_origin_nothing_is_lost(tmp_path) -> None:
 @pytest.mark.parametrize("pairs", [1, 18, 1000])  # 1, 2 or all 5 replicas at once
 def test_traced_forces_are_the_same(pairs, loaded, monkeypatch) -> None:
     """As they are compiled, but for the compiler, which takes half a minute."""
-    traced = partial(compile_energy_forces, compiled=False)
-    monkeypatch.setattr("forcefield.propagator.compile_energy_forces", traced)
-    monkeypatch.setattr("forcefield.propagator._PAIRS_PER_THREAD", pairs)
+    traced = partial(compile_in_parts, compiled=False)
+    monkeypatch.setattr("forcefield.propagator.compile_in_parts", traced)
+    monkeypatch.setattr("forcefield.compiled._PAIRS_PER_THREAD", pairs)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     x = torch.tensor(water(5).positions)
     x += 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
@@ -347,7 +347,7 @@ def test_without_a_compiler_it_runs_uncompiled(loaded, monkeypatch, caplog) -> N
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("forcefield.propagator.compile_energy_forces", broken)
+    monkeypatch.setattr("forcefield.propagator.compile_in_parts", broken)
     energy, _ = forces_of(loaded)(water())(torch.tensor(water().positions))
     assert torch.isfinite(energy).all()
     assert "not compiled (RuntimeError)" in caplog.text

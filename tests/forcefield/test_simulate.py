@@ -170,8 +170,8 @@ def test_function(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
 def test_long_runs_are_compiled(run: Callable[..., int], monkeypatch, capsys) -> None:
     from forcefield import simulate as module
 
-    traced = partial(propagator.compile_energy_forces, compiled=False)
-    monkeypatch.setattr(propagator, "compile_energy_forces", traced)
+    traced = partial(propagator.compile_in_parts, compiled=False)
+    monkeypatch.setattr(propagator, "compile_in_parts", traced)
     monkeypatch.setattr(module, "_COMPILE_ABOVE", 5)
     assert run() == 0
     assert "compiling the force field" in capsys.readouterr().err
