@@ -13,8 +13,8 @@ that it needed, weighted by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is
 the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
 
 In a rigid molecule energy leaks from mode to mode as well, which no friction per class can mend.
-There c may count normal modes (`trajgen.modes`), all of which are held at the same temperature, the
-mean of the training frames: equipartition, which a few picoseconds of training frames do not have.
+There c may count normal modes (`trajgen.modes`). A few picoseconds of training frames need not have
+equipartition; T_c,ref may be one for all c, the mean of the training frames, as well.
 """
 
 import logging
@@ -55,12 +55,14 @@ class CalibrationConfig:
     Args:
         by: a friction for each class of atoms, or for each normal mode of the one molecule there
             is, which must keep its shape.
+        temperatures: T_c,ref: what each has in the training frames, or the same for all, their mean.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.
     """
 
     by: Literal["classes", "modes"] = "classes"
+    temperatures: Literal["frames", "equal"] = "frames"
     length_ps: float = 0.0
     replicas: int = 32
     coupling_ps: float = 1.0
@@ -151,7 +153,9 @@ def measure(
     assert isinstance(model, TransitionModel)
     seen = [(series, _training_rows(frames)), *((s, slice(2, None)) for s in more)]
     groups = (_by_class if settings.by == "classes" else _by_mode)(model, seen)
-    wanted = groups.wanted
+    wanted = groups.of_frames
+    if settings.temperatures == "equal":
+        wanted = np.full_like(wanted, np.average(wanted, weights=groups.sizes))
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
@@ -203,13 +207,15 @@ class _Groups:
 
     Attributes:
         names: of the C groups.
-        wanted: their temperatures [C], K.
+        sizes: how many atoms or modes each has, [C].
+        of_frames: their temperatures in the training frames, [C], K.
         temperatures: of states [R, N, 3], Å and Å/fs: [R, C], K.
         slow: lets frictions [C], 1/fs, act from the next step on.
     """
 
     names: list[str]
-    wanted: Float
+    sizes: Float
+    of_frames: Float
     temperatures: Callable[[Float, Float], Float]
     slow: Callable[[Float], None]
 
@@ -233,11 +239,12 @@ def _by_class(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _
         _temperatures(s.velocities[rows].astype(np.float64), s.masses) @ _members(s, kinds).T
         for s, rows in seen
     ]
-    return _Groups(kinds, np.concatenate(of_frames).mean(0), temperatures, slow)
+    sizes = np.count_nonzero(member, axis=1).astype(np.float64)
+    return _Groups(kinds, sizes, np.concatenate(of_frames).mean(0), temperatures, slow)
 
 
 def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
-    """The normal modes, all at one temperature."""
+    """The normal modes, those of one frequency together."""
     series = seen[0][0]
     modes, positions, velocities = _modes_of(seen)
     model.modes = modes
@@ -245,22 +252,19 @@ def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _G
     order = modes.order(series.numbers, series.positions[seen[0][1]][0])
     levels = modes.levels.numpy()
     member = np.eye(levels[-1] + 1)[:, levels]
-    count, degeneracy = len(member), member.sum(1, keepdims=True)
-
-    def of_modes(positions: Float, velocities: Float) -> Float:
-        states = torch.from_numpy(positions), torch.from_numpy(velocities)
-        along = modes.coordinates(order, masses, *states).numpy()
-        return np.square(along) * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+    sizes = member.sum(1)
 
     def temperatures(positions: Float, velocities: Float) -> Float:
-        return of_modes(positions, velocities) @ (member / degeneracy).T
+        states = torch.from_numpy(positions), torch.from_numpy(velocities)
+        along = modes.coordinates(order, masses, *states).numpy()
+        of_modes = np.square(along) * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+        return of_modes @ (member / sizes[:, None]).T
 
     def slow(rates: Float) -> None:
         modes.rates.copy_(torch.from_numpy(rates[levels]))
 
-    mean = of_modes(positions, velocities).mean()
-    names = [f"level {k + 1}" for k in range(count)]
-    return _Groups(names, np.full(count, mean), temperatures, slow)
+    names = [f"level {k + 1}" for k in range(len(sizes))]
+    return _Groups(names, sizes, temperatures(positions, velocities).mean(0), temperatures, slow)
 
 
 def _modes_of(seen: Sequence[tuple[Series, slice]]) -> tuple[ModeFriction, Float, Float]:
