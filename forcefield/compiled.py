@@ -11,6 +11,7 @@ place without a new trace.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ __all__ = [
 ]
 
 Tensors = tuple[Tensor, ...]
+
+# What is evaluated again and again: weights are constants, and all is one C++ function, which is a
+# fifth faster than calls from Python and lets go of the interpreter's lock, so that threads can
+# evaluate parts side by side.
+_FROZEN: dict[str, Any] = {"freezing": True, "cpp_wrapper": True}
 
 # Pairs of atoms that a core evaluates at once: more fall out of its cache, and take longer.
 _PAIRS_PER_THREAD = 1000
@@ -58,10 +64,17 @@ def _compiled(module: GraphModule, freeze: bool) -> Callable[..., Tensors]:
     import torch._inductor.config as inductor
 
     inference = torch.compile(module, fullgraph=True, dynamic=False)
+    settings = _FROZEN if freeze else {}
 
     def call(*inputs: Tensor) -> Tensors:
-        with torch.no_grad(), inductor.patch(freezing=freeze):
-            return tuple(inference(*inputs))
+        nonlocal settings
+        if not settings:
+            with torch.no_grad():
+                return tuple(inference(*inputs))
+        with torch.no_grad(), inductor.patch(**settings):  # compiles; it is global, so no threads
+            out = tuple(inference(*inputs))
+        settings = {}
+        return out
 
     return call
 
@@ -114,39 +127,45 @@ def compile_in_parts(
     *,
     compiled: bool = True,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """`compile_energy_forces` for replicas of one molecule: as many at once as a cache holds.
+    """`compile_energy_forces` for replicas of one molecule, in parts that fit a core's cache.
+
+    On a CPU with several threads, each of them evaluates its parts alone: nothing waits for the
+    slowest at every operation, as it does where threads share one.
 
     Args:
         potential, positions, compiled: see there.
         types, atoms: [B, N], every row the same.
     """
-    size = _part_size(positions)
+    replicas, n_atoms, _ = positions.shape
+    on_cpu = positions.device.type == "cpu"
+    workers = min(replicas, torch.get_num_threads()) if on_cpu else 1
+    size = -(-replicas // workers)
+    if on_cpu:
+        size = min(size, max(1, _PAIRS_PER_THREAD // n_atoms**2))
     part = compile_energy_forces(
         potential, types[:size], positions[:size], atoms[:size], compiled=compiled
     )
+    if size == replicas:
+        return part
+    # The last part overlaps the one before it.
+    parts = [slice(first, first + size) for first in range(0, replicas - size, size)]
+    parts.append(slice(replicas - size, replicas))
+    pool = None
+    if workers > 1:
+        pool = ThreadPoolExecutor(workers, "replicas", torch.set_num_threads, (1,))
+        # Code for one thread is compiled by one thread.
+        pool.submit(part, positions[:size].detach()).result()
 
     def whole(positions: Tensor) -> tuple[Tensor, Tensor]:
-        replicas = len(positions)
-        if replicas == size:
-            return part(positions)
+        pieces = [positions[rows] for rows in parts]
+        results = pool.map(part, pieces) if pool else map(part, pieces)
         energies = positions.new_empty(replicas, dtype=torch.float64)
         forces = torch.empty_like(positions)
-        for first in range(0, replicas, size):  # the last part overlaps
-            rows = slice(min(first, replicas - size), min(first + size, replicas))
-            energies[rows], forces[rows] = part(positions[rows])
+        for rows, (energy, force) in zip(parts, results, strict=True):
+            energies[rows], forces[rows] = energy, force
         return energies, forces
 
     return whole
-
-
-def _part_size(positions: Tensor) -> int:
-    """How many of the replicas [B, N, 3] are evaluated at once: all on a GPU, else what a core's
-    cache holds, on each core."""
-    replicas, n_atoms, _ = positions.shape
-    if positions.device.type != "cpu":
-        return replicas
-    per_thread = max(1, _PAIRS_PER_THREAD // n_atoms**2)
-    return min(replicas, per_thread * torch.get_num_threads())
 
 
 def evaluator(

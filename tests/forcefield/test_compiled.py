@@ -11,6 +11,7 @@ from forcefield import compiled
 from forcefield.backbones import BACKBONES
 from forcefield.compiled import (
     compile_energy_forces,
+    compile_in_parts,
     compile_training_step,
     evaluator,
     trace,
@@ -88,6 +89,20 @@ def test_traces_agree_with_eager(backbone: str, kind: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_compiled_code_agrees_with_eager(backbone: str) -> None:
     check_all(backbone, "full")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_parts_agree_with_eager(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(compiled, "_PAIRS_PER_THREAD", 1)
+    model, inputs = tiny("mace"), batch()
+    types, x, atoms = (value[:1].repeat(3, *[1] * (value.ndim - 1)) for value in inputs.values())
+    x += 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    parts = compile_in_parts(model, types, x, atoms)
+    for _ in range(3):
+        assert_close(parts(x), model.energy_and_forces(types, x, atoms))
+        x = x + 0.01
 
 
 def test_a_trace_keeps_gradients() -> None:

@@ -329,13 +329,14 @@ def test_far_from_the_origin_nothing_is_lost(tmp_path) -> None:
     torch.testing.assert_close(near[1], far[1], atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("pairs", [1, 18, 1000])  # 1, 2 or all 5 replicas at once
-def test_traced_forces_are_the_same(pairs, loaded, monkeypatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("pairs", [1, 18, 1000])  # 1, 2 or all of a thread's 5 replicas at once
+def test_traced_forces_are_the_same(pairs, threads, loaded, monkeypatch) -> None:
     """As they are compiled, but for the compiler, which takes half a minute."""
     traced = partial(compile_in_parts, compiled=False)
     monkeypatch.setattr("forcefield.propagator.compile_in_parts", traced)
     monkeypatch.setattr("forcefield.compiled._PAIRS_PER_THREAD", pairs)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x = torch.tensor(water(5).positions)
     x += 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     (e, f), (e2, f2) = (forces_of(loaded, compiled=c)(water(5))(x) for c in (False, True))
