@@ -55,7 +55,7 @@ class CalibrationConfig:
     Args:
         by: a friction for each class of atoms, or for each normal mode of the one molecule there
             is, which must keep its shape.
-        temperatures: T_c,ref: what each has in the training frames, or the same for all, their mean.
+        temperatures: T_c,ref: those of the training frames, or their mean for every c.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.

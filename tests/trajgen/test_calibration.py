@@ -74,6 +74,27 @@ def test_further_trajectories_have_their_share_in_the_temperatures_to_hold(
     assert max(found[1]) < 0  # it heats
 
 
+def test_temperatures_of_the_frames_or_equal_ones(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(TransitionModel, "draw", leak)
+    for element in LEAK:
+        monkeypatch.setitem(LEAK, element, 0.0)
+    folder, series = save_tiny(tmp_path / "tiny"), ethanol()
+    hydrogen = series.numbers == 1
+    factors = np.where(hydrogen, 2**0.5, 1.0).astype(np.float32)
+    series = replace(series, velocities=series.velocities * factors[:, None])
+    found = []
+    for temperatures in ("frames", "equal"):
+        short = replace(SETTINGS, length_ps=0.05, temperatures=temperatures)
+        calibrate(folder, [series], (0, 2000), short, compile=False)
+        model = load_model(str(folder))[0]
+        frictions = dict(zip(model.types, model.friction.tolist(), strict=True))
+        found.append(np.array([frictions[kind] for kind in series.classes]))
+    kept, equal = found
+    assert (np.abs(kept) < 0.3 * np.abs(equal)).all()
+    assert (equal[hydrogen] > 0).all()  # cooled to the mean of all
+    assert (equal[~hydrogen] < 0).all()
+
+
 def test_friction_slows_and_keeps_momentum_at_zero(tmp_path: Path) -> None:
     model = load_model(str(save_tiny(tmp_path / "tiny")))[0].double()
     atoms, count = MOLECULES["ethanol"], len(MOLECULES["ethanol"])
