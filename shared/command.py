@@ -1,8 +1,8 @@
 """The command lines of both heads: options, log lines, exit codes.
 
 `run_command` takes a frame and gives a trajectory: the command line is the signature of a function,
-its help a table of options. `train_command` takes a config. Nothing heavy is imported before the
-arguments are read.
+its help a table of options. `train_command` takes a config. `exit_code` is what all commands do
+with what goes wrong. Nothing heavy is imported before the arguments are read.
 
 Exit codes: 0 done; 2 bad input (one line, nothing written); 1 anything else: interrupted by Ctrl-C,
 a disk that is full (what was written stays valid, `--resume` goes on), or no replica left whole.
@@ -30,6 +30,7 @@ __all__ = [
     "LENGTH",
     "REPLICAS",
     "Options",
+    "exit_code",
     "run_command",
     "train_command",
 ]
@@ -115,21 +116,16 @@ def run_command(
         argv: arguments; None: those of the process.
     """
     arguments = vars(_parser(program, description, function, options).parse_args(argv))
-    try:
+
+    def act() -> int:
         with _log_lines(program.partition(".")[0], "shared"):
             run = function(**arguments, progress=True)
-    except InputError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, OSError) as error:
-        what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
-        print(f"{program}: {what}; what was written is valid, --resume goes on", file=sys.stderr)
-        return 1
-    print(run.summary())
-    if not run.survived:
-        print(f"{program}: no replica is whole, stopped", file=sys.stderr)
-        return 1
-    return 0
+        print(run.summary())
+        if not run.survived:
+            print(f"{program}: no replica is whole, stopped", file=sys.stderr)
+        return 0 if run.survived else 1
+
+    return exit_code(program, act, "what was written is valid, --resume goes on")
 
 
 def train_command(
@@ -148,17 +144,35 @@ def train_command(
     """
     from shared.config import parse_config
 
-    try:
+    def act() -> None:
         train(parse_config(parser(), argv))
+
+    return exit_code(program, act, "run.resume: true goes on from the last validation")
+
+
+def exit_code(
+    program: str,
+    act: Callable[[], int | None],
+    kept: str = "",
+    stops: tuple[type[BaseException], ...] = (KeyboardInterrupt, OSError),
+) -> int:
+    """Act; what goes wrong is one line on stderr and an exit code, as the module says.
+
+    Args:
+        program: the line begins with it.
+        act: returns the exit code, None for 0.
+        kept: what is left of what was begun and how to go on, said if it is cut short.
+        stops: what is neither bad input nor a mistake of this program.
+    """
+    try:
+        return act() or 0
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, OSError) as error:
+    except stops as error:
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
-        advice = "run.resume: true goes on from the last validation"
-        print(f"{program}: {what}; {advice}", file=sys.stderr)
+        print(f"{program}: {what}" + (f"; {kept}" if kept else ""), file=sys.stderr)
         return 1
-    return 0
 
 
 @contextmanager

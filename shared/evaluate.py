@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.command import exit_code
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     own.add_argument("--no-report", action="store_true")
     arguments = list(sys.argv[1:] if argv is None else argv)
     switches, rest = own.parse_known_args(arguments)
-    try:
+
+    def act() -> None:
         from shared.config import config_parser, parse_config
         from shared.evaluation.config import PARTS, Evaluation
 
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         if not rest:
             parser.print_help()
-            return 0
+            return
         config = parse_config(parser, rest)
         settings = {name: getattr(config, name) for name in PARTS}
         command = f"python -m {PROGRAM} {' '.join(arguments)}"
@@ -73,16 +75,8 @@ def main(argv: list[str] | None = None) -> int:
             with_report=not switches.no_report,
             command=command,
         )
-    except InputError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; the same command goes on", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(PROGRAM, act, "the same command goes on")
 
 
 def evaluate(

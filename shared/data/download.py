@@ -32,6 +32,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from shared.command import exit_code
 from shared.data.locate import data_root
 from shared.errors import InputError
 from shared.provenance import file_checksum
@@ -390,19 +391,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
-    try:
+
+    def act() -> None:
         remotes = dict.fromkeys(remote for name in options.names for remote in select(name))
         _obtain_all(list(remotes), options.to)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code("shared.data.download", act, "the same command goes on from here")
 
 
 def _obtain_all(remotes: list[Remote], root: str | None) -> None:

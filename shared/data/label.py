@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.command import exit_code
 from shared.data.gfn2 import XTBEngine
 from shared.data.xtb import replace_with
 from shared.errors import InputError
@@ -89,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in shared.data.xtb
-    try:
+
+    def act() -> None:
         if options.every < 1:
             raise InputError(f"--every must be 1 or more, got {options.every}")
         if not options.out.parent.is_dir():
@@ -99,17 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
         written, left = label(
             options.files, options.out, charge=options.charge, every=options.every
         )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 1
-    print(f"{written} frames to {options.out}" + (f", {left} left out" if left else ""))
-    return 0
+        print(f"{written} frames to {options.out}" + (f", {left} left out" if left else ""))
+
+    return exit_code("shared.data.label", act, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from shared.command import exit_code
 from shared.data.gfn2 import (
     ENSEMBLES,
     XTBDynamics,
@@ -294,18 +295,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Molecules are too small for threads to pay, and one thread repeats to the bit.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, RuntimeError) as error:
-        print(f"error: {error} (the frames written so far are kept)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; --resume continues", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(
+        "shared.data.xtb",
+        lambda: _run(options),
+        "the frames written so far are kept, --resume goes on",
+        stops=(KeyboardInterrupt, OSError, RuntimeError),
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

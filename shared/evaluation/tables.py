@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shared.command import exit_code
 from shared.errors import InputError
 from shared.evaluation.results import read_results
 from shared.evaluation.systems import SETS
@@ -320,13 +321,12 @@ def _plain(markdown: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Fill the documents named on the command line."""
     paths = sys.argv[1:] if argv is None else argv
-    try:
+
+    def act() -> None:
         for path in paths or ["README.md", "docs/results.md"]:
             print(f"{path}: {fill(path, FOLDER)} tables")
-    except (InputError, OSError) as error:
-        print(f"shared.evaluation.tables: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code("shared.evaluation.tables", act)
 
 
 if __name__ == "__main__":

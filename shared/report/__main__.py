@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared.errors import InputError
+from shared.command import exit_code
 from shared.report import write_report
 
 __all__ = ["main"]
@@ -28,16 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     out = arguments.out or Path(arguments.results).with_suffix(".html")
-    try:
+
+    def act() -> None:
         written = write_report(arguments.results, out, arguments.artefacts)
-    except InputError as error:
-        print(f"shared.report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"shared.report: {error}", file=sys.stderr)
-        return 1
-    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
-    return 0
+        print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+
+    return exit_code("shared.report", act)
 
 
 if __name__ == "__main__":

@@ -374,7 +374,7 @@ def test_without_network_one_line_says_what_to_do(
     assert main(["set", "--to", str(tmp_path)]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert message.startswith("error: a.bin was not fetched (Connection refused)")
+    assert message.startswith("shared.data.download: a.bin was not fetched (Connection refused)")
     assert f"fetch {remote.urls[0]}" in message
     assert f"put it at {tmp_path}/set/a.bin" in message
 

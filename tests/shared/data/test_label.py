@@ -55,7 +55,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
         arguments = [*arguments, "--out", "out.extxyz"]
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ")
+    assert said.startswith("shared.data.label: ")
     assert message in said
     assert said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["water.xyz"]
