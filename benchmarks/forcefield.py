@@ -232,19 +232,19 @@ def _summary_job(checkpoint: str, rows: Rows) -> Job:
 
 
 def _effect_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
-    """All parts of all runs."""
-    for run in runs:
-        for part in _ff_effect.parts(run):
-            options = options_of(settings, Settings(), part.uses)
-            yield Job(
-                "effect",
-                f"{run.name}, {part.name} {part.system}",
-                partial(part.measure, run, part.system, settings),
-                settings={key: getattr(settings, key) for key in part.uses},
-                weights={run.name: run.weights},
-                command=f"{PROGRAM} --rows effect --runs {run.checkpoint.folder}{options}",
-                system=part.system,
-            )
+    """All parts of all runs, the long simulations last."""
+    pairs = [(run, part) for run in runs for part in _ff_effect.parts(run)]
+    for run, part in sorted(pairs, key=lambda pair: pair[1].measure is _ff_effect.stability):
+        options = options_of(settings, Settings(), part.uses)
+        yield Job(
+            "effect",
+            f"{run.name}, {part.name} {part.system}",
+            partial(part.measure, run, part.system, settings),
+            settings={key: getattr(settings, key) for key in part.uses},
+            weights={run.name: run.weights},
+            command=f"{PROGRAM} --rows effect --runs {run.checkpoint.folder}{options}",
+            system=part.system,
+        )
 
 
 def _curve_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
