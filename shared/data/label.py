@@ -6,6 +6,9 @@ A dynamics with a force field of this project costs a fifth of one with GFN2-xTB
 frames to learn from; only those that are kept need the engine. The output is an extended xyz file
 that `data.source: extxyz` trains on. A frame that repeats the one before (of a replica that broke)
 and one for which the engine finds no answer are left out, and counted.
+
+`--stretch -0.3 0.7` labels another frame with each: the same with one bond, any, longer by so many
+Å (`shared.data.stretch`). The model then knows bonds that its dynamics meets once in a nanosecond.
 """
 
 import argparse
@@ -19,14 +22,24 @@ import numpy as np
 
 from shared.command import exit_code
 from shared.data.gfn2 import XTBEngine
+from shared.data.stretch import stretched
 from shared.data.xtb import replace_with
 from shared.errors import InputError
 from shared.io import read_frames
 
 __all__ = ["label", "main"]
 
+_SEED = 0
 
-def label(files: Sequence[Path], out: Path, *, charge: int = 0, every: int = 1) -> tuple[int, int]:
+
+def label(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    charge: int = 0,
+    every: int = 1,
+    stretch: tuple[float, float] | None = None,
+) -> tuple[int, int]:
     """Write the labelled frames of `files` to `out`.
 
     Args:
@@ -34,6 +47,7 @@ def label(files: Sequence[Path], out: Path, *, charge: int = 0, every: int = 1) 
         out: an extended xyz file, whole or not there.
         charge: total charge of the molecules, e.
         every: take every so many-th frame of each file.
+        stretch: Å, least and largest: beside each frame, one with a bond changed by so much.
 
     Returns:
         How many frames were written and how many left out.
@@ -46,6 +60,7 @@ def label(files: Sequence[Path], out: Path, *, charge: int = 0, every: int = 1) 
     from ase.io import write
 
     text, written, left = StringIO(), 0, 0
+    rng = np.random.default_rng(_SEED)
     for file in files:
         frames = read_frames(file)
         engine = XTBEngine(frames.numbers, charge)
@@ -56,15 +71,19 @@ def label(files: Sequence[Path], out: Path, *, charge: int = 0, every: int = 1) 
             if same:
                 left += 1
                 continue
-            try:
-                energy, forces = engine.energy_and_forces(positions)
-            except RuntimeError:  # no self-consistent field
-                left += 1
-                continue
-            atoms = Atoms(frames.numbers, positions)
-            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-            write(text, atoms, format="extxyz")
-            written += 1
+            shapes = [positions]
+            if stretch is not None:
+                shapes.append(stretched(frames.numbers, positions, *stretch, rng))
+            for shape in shapes:
+                try:
+                    energy, forces = engine.energy_and_forces(shape)
+                except RuntimeError:  # no self-consistent field
+                    left += 1
+                    continue
+                atoms = Atoms(frames.numbers, shape)
+                atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+                write(text, atoms, format="extxyz")
+                written += 1
     if not written:
         raise InputError(f"GFN2-xTB finds an answer for none of {left} frames")
     replace_with(out, lambda file: file.write(text.getvalue().encode()))
@@ -83,6 +102,13 @@ def parser() -> argparse.ArgumentParser:
     option("--out", required=True, type=Path, metavar="FILE", help="extended xyz to write")
     option("--charge", type=int, default=0, help="total charge, e; default %(default)s")
     option("--every", type=int, default=1, help="take every so many-th frame; default %(default)s")
+    option(
+        "--stretch",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="beside each frame, label one with a bond longer by LOW to HIGH Å, LOW above -0.5",
+    )
     return command
 
 
@@ -94,12 +120,19 @@ def main(arguments: list[str] | None = None) -> int:
     def act() -> None:
         if options.every < 1:
             raise InputError(f"--every must be 1 or more, got {options.every}")
+        low, high = options.stretch or (0.0, 0.0)
+        if not -0.5 < low <= high < np.inf:
+            raise InputError(f"--stretch: expected -0.5 < LOW <= HIGH, got {low:g} {high:g}")
         if not options.out.parent.is_dir():
             raise InputError(f"--out: there is no folder {options.out.parent}")
         if options.out.is_dir():
             raise InputError(f"--out: {options.out} is a folder; name a file")
         written, left = label(
-            options.files, options.out, charge=options.charge, every=options.every
+            options.files,
+            options.out,
+            charge=options.charge,
+            every=options.every,
+            stretch=tuple(options.stretch) if options.stretch else None,
         )
         print(f"{written} frames to {options.out}" + (f", {left} left out" if left else ""))
 

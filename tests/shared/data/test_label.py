@@ -36,10 +36,24 @@ def test_labels_are_the_engines_and_repeats_are_left_out(tmp_path: Path, capsys)
         assert labelled.forces[row] == pytest.approx(forces, abs=1e-5)
 
 
+def test_stretch_adds_a_frame_with_one_bond_changed_to_each(tmp_path: Path) -> None:
+    out = tmp_path / "labels.extxyz"
+    options = ["--out", str(out), "--stretch", "-0.2", "0.4"]
+    assert main([str(frames(tmp_path)), *options]) == 0
+    (labelled,) = read_labelled(out)
+    assert len(labelled.positions) == 6
+    bonds = np.linalg.norm(labelled.positions[:, 1:] - labelled.positions[:, :1], axis=-1)
+    change = bonds[1::2] - bonds[::2]
+    assert (np.isclose(change, 0.0, atol=1e-6).sum(axis=1) == 1).all()
+    assert change.min() > -0.2
+    assert change.max() < 0.4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none.xyz"], "none.xyz"),
+        (["water.xyz", "--stretch", "0.3", "-0.3"], "--stretch"),
         (["water.xyz", "--every", "0"], "--every"),
         (["water.xyz", "--charge", "1"], "odd number of electrons"),
         (["water.xyz", "--out", "no/folder/x.extxyz"], "there is no folder"),
