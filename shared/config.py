@@ -63,7 +63,8 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
         message = " ".join(str(error).split())
         if message.startswith("unrecognized arguments: --"):
             name = message.split("--", 1)[1].split("=")[0].split()[0]
-            message = f"unknown option --{name}, the nearest is --{_nearest(name, known)}"
+            options = [key if "." in key else key.replace("_", "-") for key in known]  # switches
+            message = f"unknown option --{name}, the nearest is --{_nearest(name, options)}"
         raise InputError(message) from None
 
 

@@ -10,6 +10,8 @@ import logging
 import math
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -291,6 +293,7 @@ class Job:
         total_ps = self.n_frames_asked * self._interval_fs / 1000
         with (
             _numerics(start.n_replicas * start.n_atoms**2),
+            _interruptions() as interruptions,
             writer,
             reporting(begun_fs / 1000, total_ps, progress) as report,
         ):
@@ -301,6 +304,8 @@ class Job:
                     break
                 kept = {"settings": self._settings, "record": record.snapshot(), **extra()}
                 writer.write(state, kept)
+                if interruptions:
+                    raise KeyboardInterrupt
                 report(state.time_fs / 1000, record)
         elapsed = time.monotonic() - began
         if self._picture is not None:
@@ -320,6 +325,26 @@ class Job:
             elapsed_s=elapsed,
             generated_ps=verdict["run_ps"] - begun_fs / 1000,
         )
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Every Ctrl-C since: a KeyboardInterrupt that is raised in a callback gets lost."""
+    seen: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """What the commands that write a trajectory share; their own tests run it as a whole."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ from shared.command import run_command
 from shared.errors import InputError
 from shared.kinetics import temperature
 from shared.record import RunRecord
-from shared.run import Run, check_arguments, checked_device
+from shared.run import Job, Run, check_arguments, checked_device
 from shared.start import degrees_of_freedom, with_velocities
 from shared.state import PhaseState
 from shared.units import masses
+from shared.writers import load_state
 
 FINE = {"replicas": 1, "seed": 0, "resume": False, "overwrite": False}
 
@@ -167,3 +171,30 @@ def test_a_linear_molecule_has_two_rotations() -> None:
     assert degrees_of_freedom(config("3N-6"), [8, 6, 8], np.outer([0, 0.5, 1.0], line)) == 4
     state, _ = with_velocities(diatomic, config("3N-6"), None, seed=0)
     np.testing.assert_allclose(temperature(state.velocities, masses([8, 1]), 1), 500.0)
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_that_a_callback_swallows_still_ends_the_run(tmp_path: Path) -> None:
+    def frames(start: PhaseState, n: int) -> Iterator[PhaseState]:
+        for k in range(n):
+            if k == 2:
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            time_fs = start.time_fs + 10.0 * (k + 1)
+            yield replace(start, time_fs=time_fs, alive=np.array([True]))
+
+    still = replace(WATER, velocities=np.zeros((1, 3, 3)))
+    job = Job(
+        "p", "water.xyz", still, {}, length_ps=1.0, interval_fs=10.0, out=tmp_path / "w",
+        format="extxyz",
+    )  # fmt: skip
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        job.carry_out(
+            frames, RunRecord(still.numbers, still.positions[0], 1, 9), config(),
+            molecule="water", extra=dict, lines=[], target_K=None, progress=False,
+        )  # fmt: skip
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert load_state(tmp_path / "w").n_frames == 3
