@@ -33,7 +33,7 @@ __all__ = ["Dynamics", "open_candidate", "open_sgdml", "open_xtb"]
 
 Float = npt.NDArray[np.float64]
 
-COMPILE_ABOVE = 3000  # time steps: below, compiling costs more than it saves
+COMPILE_ABOVE = 10_000  # steps x replicas: below, compiling costs more than it saves
 BATCH = 32  # frames whose energies are computed together
 
 
@@ -64,6 +64,7 @@ class Dynamics:
         self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
         self._potential = potential
         self.weights = weights or {}
+        self.random: tuple[Variant, ...] = ("unknown", "nvt")
         self.identity = " ".join([name, *self.weights.values()])
 
     def variants(self, system: System) -> tuple[Variant, ...]:
@@ -166,7 +167,8 @@ class _Propagator(ForceFieldPropagator):
     ) -> Iterator[PhaseState]:
         compiled: bool | None = self.compile
         if compiled is None:
-            compiled = n_frames * self.steps_per_frame(frame_interval_fs) > COMPILE_ABOVE
+            steps = n_frames * self.steps_per_frame(frame_interval_fs)
+            compiled = steps * start.n_replicas > COMPILE_ABOVE
         self.forces = self._provider(compiled)
         return super().propagate(start, n_frames, frame_interval_fs, seed=seed)
 
@@ -180,9 +182,11 @@ def open_candidate(name: str) -> Dynamics:
     opened = open_checkpoint(name)
     potential = cache(partial(build, opened))
 
+    provider = cache(lambda compiled: forces_of(potential(), compiled=compiled))
+
     def forces(system: System, compiled: bool) -> ForceProvider:
         types_of(opened.config, system.numbers)
-        return forces_of(potential(), compiled=compiled)
+        return provider(compiled)
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}

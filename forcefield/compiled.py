@@ -126,6 +126,7 @@ def compile_in_parts(
     atoms: Tensor,
     *,
     compiled: bool = True,
+    known: dict[Any, Callable[[Tensor], tuple[Tensor, Tensor]]] | None = None,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """`compile_energy_forces` for replicas of one molecule, in parts that fit a core's cache.
 
@@ -135,16 +136,21 @@ def compile_in_parts(
     Args:
         potential, positions, compiled: see there.
         types, atoms: [B, N], every row the same.
+        known: parts compiled before, for the same potential; new ones are added.
     """
+    known = {} if known is None else known
     replicas, n_atoms, _ = positions.shape
     on_cpu = positions.device.type == "cpu"
     workers = min(replicas, torch.get_num_threads()) if on_cpu else 1
     size = -(-replicas // workers)
     if on_cpu:
         size = min(size, max(1, _PAIRS_PER_THREAD // n_atoms**2))
-    part = compile_energy_forces(
-        potential, types[:size], positions[:size], atoms[:size], compiled=compiled
-    )
+    key = (tuple(types[0].tolist()), size, workers > 1, positions.dtype, compiled)
+    if key not in known:
+        known[key] = compile_energy_forces(
+            potential, types[:size], positions[:size], atoms[:size], compiled=compiled
+        )
+    part = known[key]
     if size == replicas:
         return part
     # The last part overlaps the one before it.

@@ -362,10 +362,11 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
 
     Args:
         loaded: the potential, with the dtype and device that it is to have.
-        compiled: trace and compile for each number of atoms and replicas at the first evaluation,
-            which takes a while. Where that fails, say for want of a compiler, a warning is logged
-            and it runs as it is.
+        compiled: trace and compile for each molecule at the first evaluation, which takes a while.
+            Where that fails, say for want of a compiler, a warning is logged and it runs as it is.
     """
+
+    known: dict[Any, Any] = {}  # of compile_in_parts
 
     def provider(start: PhaseState) -> ForceFunction:
         potential = loaded.potential
@@ -384,7 +385,7 @@ def forces_of(loaded: "LoadedPotential", *, compiled: bool = True) -> ForceProvi
                 return eager
             _log.info("compiling the force field")
             try:
-                fast = compile_in_parts(potential, types, positions, atoms)
+                fast = compile_in_parts(potential, types, positions, atoms, known=known)
                 fast(positions)
             except Exception as error:
                 _log.warning("not compiled (%s): this will be slower", type(error).__name__)

@@ -27,6 +27,7 @@ class GeneratorCandidate:
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         self.name, self._checkpoint = name, checkpoint
         self.weights: dict[str, str] = {}
+        self.random: tuple[Variant, ...] = ("fitted", "unknown")
         beside = [checkpoint.folder, *_specialists(checkpoint)]
         self.identity = " ".join(open_checkpoint(str(f)).config.weights_sha256 for f in beside)
         self._built: dict[str, Generator] = {}

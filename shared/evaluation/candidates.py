@@ -46,11 +46,13 @@ class Candidate(Protocol):
         name: as in configs and results.
         identity: changes whenever its results may: with the weights it can choose from.
         weights: name -> SHA-256 of the weights used so far; empty without any.
+        random: variants whose samples of one start differ.
     """
 
     name: str
     identity: str
     weights: dict[str, str]
+    random: tuple[Variant, ...]
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         """Those that make sense for a system, the best informed first."""

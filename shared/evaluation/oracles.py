@@ -32,6 +32,7 @@ class Oracle:
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}
+        self.random: tuple[Variant, ...] = ("unknown", "nvt")
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         if _has_file(system):
@@ -96,6 +97,7 @@ class StaticOracle:
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}
+        self.random: tuple[Variant, ...] = ()
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         return ()

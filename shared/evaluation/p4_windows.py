@@ -51,7 +51,7 @@ class Windows:
         models: those to measure; null: all of the evaluation.
         systems: those to measure on; null: all of the evaluation.
         starts: how many windows.
-        samples: of each window; a model that is deterministic gives one.
+        samples: of each window; a variant that is deterministic gives one.
         frames: predicted.
         interval_fs: between them.
     """
@@ -83,7 +83,7 @@ def measure(candidate: Candidate, name: str, settings: Windows, context: Context
         if not np.isfinite(found).all():
             continue  # a stored oracle that does not go so far
         row = _row(candidate, system, variant, settings)
-        rows += _rows(row, found)
+        rows += _rows(row, found, settings)
         save_artefact(
             context.folder,
             "windows",
@@ -99,7 +99,8 @@ def measure(candidate: Candidate, name: str, settings: Windows, context: Context
         for variant in variants:
             if variant != "fitted":
                 found = _distances(candidate, series, starts, past, variant, settings, context)
-                rows += _rows(_row(candidate, system, variant, settings), found, OWN_SPLIT)
+                row = _row(candidate, system, variant, settings)
+                rows += _rows(row, found, settings, OWN_SPLIT)
     if candidate.name == "persistence" and name in GEOTDM:
         row = row_of("windows", "P4", system, candidate)
         note = "not comparable: published on real MD17, secondary source"
@@ -131,7 +132,8 @@ def _distances(
     context: Context,
 ) -> npt.NDArray[np.float64]:
     """Mean distance over atoms [S, K, frames], Å; NaN from where the candidate ends."""
-    system, samples = series.system, settings.samples
+    system = series.system
+    samples = settings.samples if variant in candidate.random else 1
     stride, every = _spacing(candidate, system, settings)
     state = candidate.start(past, variant, samples, context.seed)
     frames = candidate.propagator(system, variant).propagate(
@@ -167,10 +169,12 @@ def _row(candidate: Candidate, system: System, variant: str, settings: Windows) 
     )
 
 
-def _rows(row: Any, distances: npt.NDArray[np.float64], split: str = "") -> list[Row]:
+def _rows(
+    row: Any, distances: npt.NDArray[np.float64], settings: Windows, split: str = ""
+) -> list[Row]:
     """ADE and FDE, over the samples and of the best of them."""
     of = {"ADE": distances.mean(axis=-1), "FDE": distances[..., -1]}
-    best = f", best of {distances.shape[1]}"
+    best = f", best of {settings.samples}"
     found = []
     for metric, each in of.items():
         found += [

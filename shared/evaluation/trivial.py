@@ -30,6 +30,7 @@ class Trivial:
     def __init__(self, name: str, rule: Rule) -> None:
         self.name, self.identity, self._rule = name, name, rule
         self.weights: dict[str, str] = {}
+        self.random: tuple[Variant, ...] = ()
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         if self.name.startswith("mean") and system.mean is None:

@@ -105,6 +105,18 @@ def test_compiled_parts_agree_with_eager(threads: int, monkeypatch: pytest.Monke
         x = x + 0.01
 
 
+def test_parts_serve_any_number_of_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_PAIRS_PER_THREAD", 1)
+    model, inputs = tiny("mace"), batch()
+    known: dict = {}
+    for replicas in (2, 5):
+        types, x, atoms = (v[:1].repeat(replicas, *[1] * (v.ndim - 1)) for v in inputs.values())
+        x += 0.02 * torch.arange(replicas, dtype=x.dtype)[:, None, None] * x
+        parts = compile_in_parts(model, types, x, atoms, compiled=False, known=known)
+        assert_close(parts(x), model.energy_and_forces(types, x, atoms))
+    assert len(known) == 1
+
+
 def test_a_trace_keeps_gradients() -> None:
     """Differentiated once more, it gives the gradients of the weights: no `detach` is left."""
     model, inputs = tiny("mace").requires_grad_(), batch()
