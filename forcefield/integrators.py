@@ -198,11 +198,16 @@ class NoseHoover(VelocityVerlet):
         """As `VelocityVerlet.closed`: the half-step is run backward from the end sought.
 
         Going back from (v, ξ) scales v by a factor that depends on K(v), so v is the fixed point of
-        v = v_before / factor(v), which the iteration reaches within rounding.
+        v = v_before / factor(v), which the iteration reaches within rounding. Frames so far apart
+        that ξ changes much between them (ω δ > ½) were not a step of this integrator, and that
+        equation need not have a solution: there v = v_before exp(−½ δ ξ₁).
         """
         if thermostat is None:
             return velocities
         before = velocities.double()
+        if self._squared_frequency * self.timestep_fs**2 > 0.25:
+            factor = torch.exp(thermostat[:, 0] * (-0.5 * self.timestep_fs))
+            return before * factor.view(-1, 1, 1)
         kinetic = torch.mv(before.flatten(1).square(), self._weights)
         scale, unused = torch.ones_like(kinetic), torch.zeros_like(kinetic)
         for _ in range(20):

@@ -302,6 +302,17 @@ def test_velocity_of_pair_forces_and_closing_half_step(name: str) -> None:
         assert (torch.tensor(pair) - integrator.velocities).abs().max() > 1e-5
 
 
+@pytest.mark.parametrize("xi", [-0.2, 0.0, 0.2])
+def test_closing_half_step_of_frames_far_apart(xi: float) -> None:
+    """5 fs are most of a period of the thermostat: its half-step there has no inverse."""
+    integrator = NoseHoover(
+        harmonic(), WATER_MASSES, 5.0, 9, temperature_K=500.0, wavenumber_per_cm=1700.0
+    )
+    v = torch.full((2, 3, 3), 0.01, dtype=torch.float64)
+    thermostat = torch.full((2, 1), xi, dtype=torch.float64)
+    torch.testing.assert_close(integrator.closed(v, thermostat), v * np.exp(-2.5 * xi))
+
+
 @pytest.mark.data
 def test_closing_half_step_on_surrogate_data() -> None:
     """The stored kinetic energy and friction are those of this splitting."""
