@@ -1,4 +1,4 @@
-"""What every test gets: one thread per process, and skips that say what is missing."""
+"""What every test gets: one thread per process, one seed, and skips that say what is missing."""
 
 import importlib.util
 import os
@@ -14,7 +14,11 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked `data` and `reference` where their files or packages are not there."""
+    """Seed torch, so that random weights are the same in every run and order; skip tests marked
+    `data` and `reference` where their files or packages are not there."""
+    import torch
+
+    torch.manual_seed(0)
     root = os.environ.get("TRAJGEN_DATA")
     if item.get_closest_marker("data") and not (root and Path(root).is_dir()):
         pytest.skip("needs data files: point TRAJGEN_DATA to them")

@@ -77,7 +77,10 @@ def test_radial_networks_are_e3nns() -> None:
     for layer, weight in zip(theirs, network.weights, strict=True):
         layer.weight.data = weight.data * weight.shape[0] ** 0.5
     features = normal(6, 4)
-    torch.testing.assert_close(network(features), theirs(features), rtol=0, atol=1e-3)
+    expected = theirs(features)
+    # e3nn finds the scale of the activation by sampling: to 1e-3 of the outputs.
+    tolerance = 1e-3 * float(expected.detach().abs().max())
+    torch.testing.assert_close(network(features), expected, rtol=0, atol=tolerance)
 
 
 def test_silu_keeps_the_second_moment() -> None:
