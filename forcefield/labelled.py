@@ -1,7 +1,8 @@
 """Frames with energies and forces for training: which ones, what is wrong with them, batches.
 
 No source is shuffled in time where its frames have one: training, validation and test frames are
-stretches of the trajectory. 3BPA and files of frames without an order are split at random.
+stretches of the trajectory; isomers are whole on one side. 3BPA and files of frames without an order
+are split at random.
 """
 
 import warnings
@@ -50,8 +51,8 @@ class DataConfig:
     """Which frames.
 
     Args:
-        source: 3bpa, rmd17, md17, md17s, xtb or extxyz.
-        molecules: names in that data set; for xtb and extxyz, paths; unused for 3bpa.
+        source: 3bpa, rmd17, md17, md17s, isomers (the GFN2-xTB set), xtb or extxyz.
+        molecules: names in that data set; for xtb and extxyz, paths; unused for 3bpa and isomers.
         train: frames of each molecule to train on; null: all of the split.
         validation: frames of each molecule to validate on; null: all of the split. Of a random
             split a fifth at most, and a tenth for null.
@@ -98,7 +99,7 @@ def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
     """
     if data.source not in SOURCES:
         raise InputError(f"no data.source {data.source}; there are {', '.join(SOURCES)}")
-    if data.source != "3bpa" and not data.molecules:
+    if data.source not in ("3bpa", "isomers") and not data.molecules:
         raise InputError(f"data.molecules is empty; say which of {data.source}")
     found = SOURCES[data.source](data, part)
     for frames in found:
@@ -216,6 +217,27 @@ def _md17(data: DataConfig, part: Part) -> list[LabelledFrames]:
     return found
 
 
+def _isomers(data: DataConfig, part: Part) -> list[LabelledFrames]:
+    from shared.data.isomers import load_isomers_xtb, one_to_others
+
+    isomers = load_isomers_xtb()
+    found = []
+    for index in getattr(one_to_others(isomers), part):
+        isomer = isomers[index]
+        rows = _evenly(np.arange(len(isomer)), _wanted(data, part))
+        found.append(
+            LabelledFrames(
+                isomer.name,
+                isomers.path,
+                isomer.numbers,
+                np.asarray(isomer.positions[rows], dtype=np.float64),
+                isomer.energies[rows],
+                np.asarray(isomer.forces, dtype=np.float64)[rows],
+            )
+        )
+    return found
+
+
 def _xtb(data: DataConfig, part: Part) -> list[LabelledFrames]:
     found = []
     for path in data.molecules:
@@ -250,6 +272,7 @@ SOURCES: dict[str, Callable[[DataConfig, Part], list[LabelledFrames]]] = {
     "rmd17": _rmd17,
     "md17": _md17,
     "md17s": _md17,
+    "isomers": _isomers,
     "xtb": _xtb,
     "extxyz": _extxyz,
 }
@@ -277,6 +300,8 @@ def split_of(data: DataConfig) -> tuple[dict[str, Any], str]:
         )
         if data.source == "rmd17":
             keys, words = (*keys, "labels"), f"{words} Labels are the {data.labels} ones."
+    elif data.source == "isomers":
+        keys, words = (), "The five isomers that move most test, the next five validate."
     elif data.validation_files:
         keys, words = ("validation_files",), "Files of their own validate."
     else:
