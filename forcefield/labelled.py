@@ -1,8 +1,8 @@
 """Frames with energies and forces for training: which ones, what is wrong with them, batches.
 
 No source is shuffled in time where its frames have one: training, validation and test frames are
-stretches of the trajectory; isomers are whole on one side. 3BPA and files of frames without an order
-are split at random.
+stretches of the trajectory; isomers are whole on one side. 3BPA and files of frames without an
+order are split at random.
 """
 
 import warnings

@@ -8,7 +8,7 @@ every machine.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from shared.bonds import bonded_pairs
 
-_ROUNDS = 4
+CLASS_ROUNDS = 4
 # Factors on the covalent radii under which atoms count as bonded, in the order tried: in one of
 # some hundred frames at 500 K a bond is stretched beyond the first.
 _BOND_FACTORS = (1.2, 1.25, 1.3, 1.15)
 
 
 def atom_classes(
-    numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int = _ROUNDS, mult: float = 1.2
+    numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int = CLASS_ROUNDS, mult: float = 1.2
 ) -> list[str]:
     """Environment class of each atom.
 
@@ -73,6 +73,24 @@ def find_molecule(
         found = atom_classes(numbers, positions, mult=factor)
         if (name := names.get(molecule_key(found))) is not None:
             return found, name
+    return None
+
+
+def known_classes(
+    known: Collection[str], numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int
+) -> list[str] | None:
+    """Classes of the atoms of a frame, N; None unless all of them are known.
+
+    Args:
+        known: the classes.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+        rounds: as in `atom_classes`.
+    """
+    for factor in _BOND_FACTORS:
+        found = atom_classes(numbers, positions, rounds, factor)
+        if set(found) <= set(known):
+            return found
     return None
 
 

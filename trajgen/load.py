@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
 from shared.errors import InputError
-from shared.topology import find_molecule
+from shared.topology import find_molecule, known_classes
 
 if TYPE_CHECKING:
     from trajgen.kernel import TransitionKernel
@@ -50,6 +50,11 @@ _DEFAULTS: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
         "a positive number or null",
     ),
     "keep_angular_momentum": (False, lambda value: isinstance(value, bool), "true or false"),
+    "class_rounds": (
+        False,
+        lambda value: type(value) is int and value >= 0,
+        "an integer, not negative",
+    ),
 }
 
 
@@ -125,9 +130,13 @@ def recognise(
 ) -> tuple[list[str], str]:
     """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
 
+    A checkpoint with the default `class_rounds` takes every molecule whose kinds of atoms it has
+    seen, under the name of its formula.
+
     Raises:
         InputError: an element or a molecule the checkpoint does not know.
     """
+    from ase import Atoms
     from ase.data import chemical_symbols
 
     unknown = sorted(set(np.asarray(numbers).tolist()) - set(config.elements))
@@ -137,6 +146,14 @@ def recognise(
             f"{', '.join(chemical_symbols[z] for z in unknown)}; it knows "
             f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
             "python -m trajgen.train --config FILE"
+        )
+    if (rounds := config.defaults.get("class_rounds")) is not None:
+        classes = known_classes(config.model["types"], numbers, positions, rounds)
+        if classes is not None:
+            return classes, Atoms(np.asarray(numbers)).get_chemical_formula()
+        raise InputError(
+            f"checkpoint {config.name} has not seen the kinds of atoms in this molecule; train one "
+            "that has with python -m trajgen.train --config FILE"
         )
     if (found := find_molecule(config.molecules, numbers, positions)) is not None:
         return found

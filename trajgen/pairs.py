@@ -19,7 +19,7 @@ from torch_geometric.data import Batch, Data
 
 from shared.errors import InputError
 from shared.kinetics import backward_velocity
-from shared.topology import atom_classes, molecule_key
+from shared.topology import CLASS_ROUNDS, atom_classes, molecule_key
 from shared.units import masses
 
 
@@ -32,6 +32,7 @@ class Series:
         numbers: [N].
         masses: [N], amu.
         classes: environment class of each atom, N.
+        key: identity of the molecule, whatever the order of its atoms.
         positions: [T, N, 3], Å, float32, centre of mass at the origin.
         velocities: [T, N, 3], Å/fs, float32; NaN where there is no past to take them from.
         thermostat: ξ [T], 1/fs, or None.
@@ -42,15 +43,11 @@ class Series:
     numbers: npt.NDArray[np.int64]
     masses: npt.NDArray[np.float64]
     classes: list[str]
+    key: str
     positions: npt.NDArray[np.float32]
     velocities: npt.NDArray[np.float32]
     thermostat: npt.NDArray[np.float32] | None
     interval_fs: float
-
-    @property
-    def key(self) -> str:
-        """Identity of the molecule, whatever the order of its atoms."""
-        return molecule_key(self.classes)
 
 
 def make_series(
@@ -60,12 +57,14 @@ def make_series(
     interval_fs: float,
     thermostat: npt.ArrayLike | None = None,
     pair_steps: int | None = None,
+    class_rounds: int = CLASS_ROUNDS,
 ) -> Series:
     """Centre the frames, difference them for velocities, classify the atoms by the first frame.
 
     Args:
         name, numbers, positions, thermostat, interval_fs: as in `Series`.
         pair_steps: k of velocities (x_t − x_{t−k})/kδ; None: those at the frame.
+        class_rounds: how many bonds away an atom can be and still tell two classes apart.
     """
     numbers = np.asarray(numbers, dtype=np.int64)
     x = np.asarray(positions, dtype=np.float64)
@@ -82,7 +81,8 @@ def make_series(
         name=name,
         numbers=numbers,
         masses=m,
-        classes=atom_classes(numbers, x[0]),
+        classes=atom_classes(numbers, x[0], class_rounds),
+        key=molecule_key(atom_classes(numbers, x[0])),
         positions=x.astype(np.float32),
         velocities=v.astype(np.float32),
         thermostat=None if thermostat is None else np.asarray(thermostat, dtype=np.float32),
@@ -212,6 +212,7 @@ class FramePairs(Dataset[Batch]):
         seed: of the random choice.
         more: further trajectories of these molecules, used whole: `per_molecule` examples again of
             each molecule that has some, each from one of them drawn at random.
+        molecules: how many of these sets of examples a batch has, drawn at random; None: all.
 
     Raises:
         InputError: `more` has a molecule that `series` has not, a range too short for the lag, or a
@@ -229,7 +230,9 @@ class FramePairs(Dataset[Batch]):
         type_index: Mapping[str, int],
         seed: int,
         more: Sequence[Series] = (),
+        molecules: int | None = None,
     ) -> None:
+        self.molecules = molecules
         self.per_molecule = per_molecule
         self.unroll, self.type_index, self.seed = dict(unroll), type_index, seed
         if 0 not in unroll:
@@ -264,7 +267,10 @@ class FramePairs(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, step])
         unroll = self.unroll_at(step)
         batches = []
-        for group in self._groups:
+        groups = self._groups
+        if self.molecules is not None and self.molecules < len(groups):
+            groups = [groups[k] for k in rng.permutation(len(groups))[: self.molecules]]
+        for group in groups:
             counts = np.array([self.per_molecule])
             if len(group) > 1:
                 chosen = rng.integers(len(group), size=self.per_molecule)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from shared.command import train_command
 from shared.config import TrainingRun, check_values
 from shared.errors import InputError
+from shared.topology import CLASS_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,14 @@ class DataConfig:
     """Which frames.
 
     Args:
-        source: data set: md17s, md17, or xtb (extxyz files).
-        molecules: names in that data set; for xtb, paths of trajectories.
+        source: data set: md17s, md17, isomers (the GFN2-xTB set), or xtb (extxyz files).
+        molecules: names in that data set; for xtb, paths of trajectories; unused for isomers, of
+            which all train but ten: five validate, five test.
         train: first and one past the last frame to train on.
         validation: the same to validate on.
+        class_rounds: how many bonds away an atom can be and still tell two kinds of atoms apart; 4
+            tells the places in a molecule apart. With fewer, the model takes every molecule whose
+            kinds of atoms it has seen.
         lag_fs: smallest and largest lag; equal for a model of one lag.
         acceleration_interval_fs: time over which the acceleration is taken; null: the lag.
         history: what a roll-out hands on: thermostat or acceleration.
@@ -48,6 +53,7 @@ class DataConfig:
     lag_fs: tuple[float, float] = (5.0, 5.0)
     acceleration_interval_fs: float | None = 0.5
     history: Literal["thermostat", "acceleration"] = "thermostat"
+    class_rounds: int = CLASS_ROUNDS
     more: list[str] = field(default_factory=list)
 
     def more_files(self) -> list[Path]:
@@ -68,7 +74,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         conditions = "train >= 0", "validation >= 0", "lag_fs > 0", "acceleration_interval_fs > 0"
-        check_values(self, "data", *conditions)
+        check_values(self, "data", *conditions, "class_rounds >= 0")
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class RunConfig(TrainingRun):
         mode: residual (sections network, noise), paper (section paper), or regression (section
             regression): a learned one-step predictor to compare with.
         per_molecule: examples of each molecule in a step.
+        molecules: how many molecules a step has, drawn at random; null: all.
         unroll: lags unrolled from a training step on, as {step: lags}.
         monitor: what decides which weights are released, and the plateau schedule: val_rmse, of
             validation roll-outs, or val_loss.
@@ -124,6 +131,7 @@ class RunConfig(TrainingRun):
     CONDITIONS: ClassVar[tuple[str, ...]] = (
         *TrainingRun.CONDITIONS,
         "per_molecule >= 1",
+        "molecules >= 1",
         "unroll >= 1",
         "validation_fs > 0",
     )
@@ -132,6 +140,7 @@ class RunConfig(TrainingRun):
     name: str = "generator"
     mode: Literal["residual", "paper", "regression"] = "residual"
     per_molecule: int = 16
+    molecules: int | None = None
     unroll: dict[int, int] = field(default_factory=lambda: {0: 1})
     monitor: Literal["val_rmse", "val_loss"] = "val_rmse"
     validation_fs: float = 50.0
@@ -150,11 +159,17 @@ class SamplingConfig:
     steps: int = 1
 
 
-def load_series(data: DataConfig, *, pair_velocities: bool = False) -> "list[Series]":
+def load_series(
+    data: DataConfig,
+    *,
+    pair_velocities: bool = False,
+    part: Literal["train", "validation"] = "train",
+) -> "list[Series]":
     """Read the molecules of a data section.
 
     Args:
         data: the section.
+        part: which molecules; but for isomers they are the same, and their frames differ.
         pair_velocities: velocities are differences over the lag, not those at the frame.
 
     Raises:
@@ -170,7 +185,9 @@ def load_series(data: DataConfig, *, pair_velocities: bool = False) -> "list[Ser
         name: str, numbers: Any, positions: Any, interval_fs: float, thermostat: Any
     ) -> "Series":
         pair_steps = max(1, round(data.lag_fs[1] / interval_fs)) if pair_velocities else None
-        return make_series(name, numbers, positions, interval_fs, thermostat, pair_steps)
+        return make_series(
+            name, numbers, positions, interval_fs, thermostat, pair_steps, data.class_rounds
+        )
 
     if data.source in ("md17s", "md17"):
         from shared.data import md17
@@ -178,9 +195,17 @@ def load_series(data: DataConfig, *, pair_velocities: bool = False) -> "list[Ser
         load = md17.load_md17s if data.source == "md17s" else md17.load_md17
         read = [(name, load(name)) for name in data.molecules]
         return [series(n, s.numbers, s.positions, s.interval_fs, s.thermostat) for n, s in read]
+    if data.source == "isomers":
+        from shared.data.isomers import load_isomers_xtb, one_to_others
+
+        isomers = load_isomers_xtb()
+        found = [isomers[i] for i in getattr(one_to_others(isomers), part)]
+        return [series(i.name, i.numbers, i.positions, i.interval_fs, None) for i in found]
     if data.source == "xtb":
         return [_series_of_file(path, series) for path in data.molecules]
-    raise InputError(f"data.source {data.source!r} is not known; choose md17s, md17 or xtb")
+    raise InputError(
+        f"data.source {data.source!r} is not known; choose md17s, md17, isomers or xtb"
+    )
 
 
 def load_more(data: DataConfig) -> "list[Series]":
@@ -250,11 +275,15 @@ def train(settings: Any) -> Path:
     torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
     run, data = settings.run, settings.data
     check_sampler(settings.sampling.sampler, settings.sampling.steps)
-    series = load_series(data, pair_velocities=model_class(run.mode).pair_velocities)
+    pair_velocities = model_class(run.mode).pair_velocities
+    series = load_series(data, pair_velocities=pair_velocities)
+    held_out = None
+    if data.source == "isomers":
+        held_out = load_series(data, pair_velocities=pair_velocities, part="validation")
     more = load_more(data)
     if settings.calibration.length_ps:
         check_calibration(run.mode, series, data.train, settings.calibration)
-    module = Training(build_model(settings, series), series, settings, more)
+    module = Training(build_model(settings, series), series, settings, more, held_out)
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):
         return out / run.name

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.errors import InputError
+from shared.topology import CLASS_ROUNDS
 from shared.training import epoch_loader, optimisers, schedulers
 from trajgen.checkpoints import model_class
 from trajgen.kernel import TransitionKernel
@@ -71,9 +72,10 @@ class Training(L.LightningModule):
 
     Args:
         model: what is trained.
-        series: the molecules, training and validation frames alike.
+        series: the molecules.
         settings: the sections of the config.
         more: further trajectories of these molecules, to train on.
+        held_out: the molecules to validate on; None: other frames of the same.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Training(L.LightningModule):
         series: list[Series],
         settings: Any,
         more: Sequence[Series] = (),
+        held_out: Sequence[Series] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.series, self.settings = model, series, settings
+        self.held_out = series if held_out is None else held_out
         self.type_index = {c: k for k, c in enumerate(model.types)}
         self._compiled: list[Any] = []  # a list, so that its weights are not stored twice
         self.step = 0
@@ -101,8 +105,14 @@ class Training(L.LightningModule):
             self.type_index,
             run.seed,
             more,
+            run.molecules,
         )
-        for s in series:
+        for s in self.held_out:
+            if not set(s.classes) <= set(self.type_index):
+                raise InputError(
+                    f"{s.name}: no molecule to train on has all of its kinds of atoms; "
+                    "set data.class_rounds: 1"
+                )
             self._validation_examples(s)  # bad input is refused now, not after the first epoch
 
     def configure_optimizers(self) -> Any:
@@ -117,7 +127,7 @@ class Training(L.LightningModule):
 
     def val_dataloader(self) -> Any:
         """Items are indices of molecules."""
-        return DataLoader(range(len(self.series)), batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(range(len(self.held_out)), batch_size=None)  # type: ignore[arg-type]
 
     # -- one step -------------------------------------------------------------------------------
 
@@ -248,7 +258,7 @@ class Training(L.LightningModule):
 
     def validation_step(self, index: int, batch_idx: int) -> None:
         """The loss, and the error of a roll-out as a ratio to persistence."""
-        series, run = self.series[index], self.settings.run
+        series, run = self.held_out[index], self.settings.run
         torch.manual_seed(index)  # the same noise every time, so that validations compare
         with torch.no_grad():
             g = self._validation_examples(series)
@@ -340,6 +350,10 @@ def data_files(data: Any) -> list[Path]:
     more = data.more_files()
     if data.source == "xtb":
         return [*map(Path, data.molecules), *more]
+    if data.source == "isomers":
+        from shared.data.isomers import load_isomers_xtb
+
+        return [load_isomers_xtb().path, *more]
     from shared.data import md17
 
     load_one = md17.load_md17s if data.source == "md17s" else md17.load_md17
@@ -367,8 +381,8 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
         molecules={s.name: {"key": s.key, "atoms": len(s.numbers)} for s in module.series},
         normalisation=normalisation,
-        temperature_K=500.0 if data.source.startswith("md17") else None,
-        temperature_convention="3N",
+        temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
+        temperature_convention="3N-6" if data.source == "isomers" else "3N",
         defaults={
             "lag_fs": data.lag_fs[1],
             "lag_range_fs": list(data.lag_fs),
@@ -376,6 +390,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
             "sampler": sampling.sampler,
             "steps": sampling.steps,
             "keep_angular_momentum": settings.loss.angular_momentum,
+            **({"class_rounds": data.class_rounds} if data.class_rounds < CLASS_ROUNDS else {}),
         },
         provenance={
             "data": {"source": data.source},
@@ -394,6 +409,13 @@ def release(module: Training, settings: Any, out: Path) -> Path:
 def _card(config: CheckpointConfig, parameters: int) -> str:
     """The model card of a generator."""
     defaults, molecules = config.defaults, ", ".join(config.molecules)
+    known = f"Only {molecules}, known by their bonds: reactions are out of reach."
+    if "class_rounds" in defaults:
+        molecules = f"{len(config.molecules)} molecules"
+        known = (
+            f"Molecules whose atoms are of kinds that {molecules} have, told by their elements and "
+            f"what is {defaults['class_rounds']} bonds away: reactions are out of reach."
+        )
     (first, end), (start, stop) = config.provenance["training"]["split"].values()
     return model_card(
         config,
@@ -407,7 +429,7 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
         data=f"`{config.provenance['data']['source']}`: frames {first} to {end} train, {start} to "
         f"{stop} validate (the end of a range is not part of it).",
         limits=[
-            f"Only {molecules}, known by their bonds: reactions are out of reach.",
+            known,
             f"No frames closer than {defaults['lag_range_fs'][0]:g} fs.",
         ],
     )
