@@ -19,6 +19,7 @@ from forcefield.labelled import (
 from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
 from shared.units import KCAL_PER_MOL_IN_EV
+from tests.isomers import write_isomers
 
 HARTREE_PER_BOHR = 51.422  # eV/Å
 WATER = np.array([8, 1, 1])
@@ -46,6 +47,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("3bpa", "rmd17", "md17s", "md17"):
         (tmp_path / folder).mkdir()
     return tmp_path
+
+
+def test_isomers_are_whole_on_one_side(root: Path) -> None:
+    names = write_isomers(root)
+    data = DataConfig(source="isomers", train=7, validation=3)
+    parts = {part: load_labelled(data, part) for part in ("train", "validation", "test")}
+    found = {part: [f.name for f in frames] for part, frames in parts.items()}
+    assert found == {"train": names[:2], "validation": names[6:1:-1], "test": names[:6:-1]}
+    assert [len(frames[0]) for frames in parts.values()] == [7, 3, 1000]
+    assert "five isomers that move most test" in split_of(data)[1]
 
 
 def test_three_bpa_is_split_once_and_for_all(root: Path) -> None:

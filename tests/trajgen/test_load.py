@@ -9,6 +9,7 @@ from ase.build import molecule
 
 from shared import checkpoint as checkpoints
 from shared.errors import InputError
+from shared.topology import atom_classes
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen import load
 from trajgen.load import acceleration_interval, choose, load_model, open_checkpoint, recognise
@@ -50,6 +51,21 @@ def test_unknown(tiny: Path, name: str, says: str) -> None:
     atoms = molecule(name)
     with pytest.raises(InputError, match=says):
         recognise(open_checkpoint(str(tiny)).config, atoms.numbers, atoms.positions)
+
+
+def test_kinds_of_atoms_instead_of_molecules(tmp_path: Path) -> None:
+    """Methanol has the methyl group of the ether and the hydroxyl of ethanol."""
+    seen = [molecule(name) for name in ("CH3CH2OH", "CH3OCH3")]
+    kinds = {c for a in seen for c in atom_classes(a.numbers, a.positions, rounds=1)}
+    config = open_checkpoint(str(save_tiny(tmp_path / "one"))).config
+    config.defaults["class_rounds"] = 1
+    config.model["types"] = sorted(kinds)
+    methanol, water = molecule("CH3OH"), molecule("H2O")
+    classes, name = recognise(config, methanol.numbers, methanol.positions)
+    assert name == "CH4O"
+    assert classes == atom_classes(methanol.numbers, methanol.positions, rounds=1)
+    with pytest.raises(InputError, match="has not seen the kinds of atoms in this molecule"):
+        recognise(config, water.numbers, water.positions)
 
 
 def test_specialist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

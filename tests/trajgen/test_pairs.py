@@ -44,6 +44,20 @@ def pairs(*several: Series, **changes: object) -> FramePairs:
     return FramePairs(several, **{**arguments, **changes})
 
 
+def test_some_molecules_in_each_batch() -> None:
+    both = series(), series("peroxide")
+    sizes = {tuple(pairs(*both, molecules=1)[k].ptr.diff().tolist()) for k in range(8)}
+    assert sizes == {(3, 3, 3), (4, 4, 4)}
+    assert len(pairs(*both, molecules=2)[0].ptr) == 7
+
+
+def test_kinds_of_atoms_and_identity() -> None:
+    """However few kinds of atoms there are to be, a molecule is told from others."""
+    coarse, fine = series("peroxide", class_rounds=0), series("peroxide")
+    assert len(set(coarse.classes)) == 2
+    assert coarse.key == fine.key != series().key
+
+
 def test_centre_of_mass_is_at_the_origin() -> None:
     s = series()
     centre = np.einsum("n,tnd->td", s.masses, s.positions)

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
 
 from shared.card import NOT_MEASURED, block
 from shared.checkpoint import CARD
 from shared.config import parse_config
 from shared.errors import InputError
 from shared.training import OptimiserConfig, learning_rate_factor, optimisers, schedulers
-from trajgen.load import load_model
+from tests.isomers import write_isomers
+from trajgen.load import load_model, open_checkpoint, recognise
 from trajgen.train import DataConfig, load_series, main, parser, train
 from trajgen.training import Training, build_model
 
@@ -341,6 +343,23 @@ def test_bad_input(
     assert lines[-1].startswith("trajgen.train: ")
     assert says in lines[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_isomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained on some, validated on others; the checkpoint knows what it has not seen."""
+    write_isomers(tmp_path)
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path))
+    data = {"source": "isomers", "train": [0, 1000], "validation": [0, 1000]}
+    data |= {"history": "acceleration", "acceleration_interval_fs": None, "class_rounds": 1}
+    changes = {"data": data, "run": {"molecules": 1, "unroll": {0: 1}}}
+    path = config(tmp_path, "residual", **changes)
+    assert main(["--config", str(path)]) == 0
+    checkpoint = open_checkpoint(str(tmp_path / "run" / "tiny"))
+    assert list(checkpoint.config.molecules) == ["ethanol-0", "ether-1"]
+    assert checkpoint.config.temperature_convention == "3N-6"
+    methanol = molecule("CH3OH")
+    assert recognise(checkpoint.config, methanol.numbers, methanol.positions)[1] == "CH4O"
+    assert "kinds that 2 molecules have" in (checkpoint.folder / CARD).read_text(encoding="utf-8")
 
 
 def test_frames_without_times_are_refused(tmp_path: Path) -> None:
