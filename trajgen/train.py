@@ -30,7 +30,8 @@ class DataConfig:
     """Which frames.
 
     Args:
-        source: data set: md17s, md17, isomers (the GFN2-xTB set), or xtb (extxyz files).
+        source: data set: md17s, md17, isomers (the GFN2-xTB set), or xtb (.h5 and
+            .extxyz files, and folders of `shared.data.xtb`).
         molecules: names in that data set; for xtb, paths of trajectories; unused for isomers, of
             which all train but ten: five validate, five test.
         train: first and one past the last frame to train on.
@@ -41,7 +42,7 @@ class DataConfig:
         lag_fs: smallest and largest lag; equal for a model of one lag.
         acceleration_interval_fs: time over which the acceleration is taken; null: the lag.
         history: what a roll-out hands on: thermostat or acceleration.
-        more: extended xyz files, or patterns like folder/*.extxyz, of further trajectories of these
+        more: files as of xtb, or patterns like folder/*.extxyz, of further trajectories of these
             molecules, say of a force field, to train on beside the data set: `run.per_molecule`
             examples again of each molecule.
     """
@@ -221,13 +222,10 @@ def load_more(data: DataConfig) -> "list[Series]":
 
 def _series_of_file(path: str, series: "Callable[..., Series]") -> "Series":
     """All frames of a file as `series(name, numbers, positions, interval, thermostat)`."""
-    from shared.io import read_frames
+    from shared.data.trajectories import frame_interval, read_trajectory
 
-    frames = read_frames(path)
-    times = frames.times_fs
-    if len(times) < 2 or not times[1] > times[0]:
-        raise InputError(f"{path}: training needs frames with their times")
-    interval_fs = float(times[1] - times[0])
+    frames = read_trajectory(path)
+    interval_fs = frame_interval(path, frames)
     name = Path(path).stem
     return series(name, frames.numbers, frames.positions, interval_fs, frames.thermostat)
 

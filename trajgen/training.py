@@ -379,7 +379,10 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         kind=model.kind,
         model=entries,
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
-        molecules={s.name: {"key": s.key, "atoms": len(s.numbers)} for s in module.series},
+        molecules={
+            s.name: {"key": s.key, "atoms": len(s.numbers)}
+            for s in {s.key: s for s in reversed(module.series)}.values()
+        },
         normalisation=normalisation,
         temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
         temperature_convention="3N-6" if data.source == "isomers" else "3N",
