@@ -379,10 +379,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         kind=model.kind,
         model=entries,
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
-        molecules={
-            s.name: {"key": s.key, "atoms": len(s.numbers)}
-            for s in {s.key: s for s in reversed(module.series)}.values()
-        },
+        molecules=_molecules(module.series),
         normalisation=normalisation,
         temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
         temperature_convention="3N-6" if data.source == "isomers" else "3N",
@@ -407,6 +404,14 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     )
     card = _card(config, sum(value.numel() for value in weights.values()))
     return save(out / settings.run.name, weights, config, card, overwrite=True)
+
+
+def _molecules(series: Sequence[Series]) -> dict[str, Any]:
+    """What a checkpoint recognises molecules by, each under its first series' name."""
+    first: dict[str, Series] = {}
+    for s in series:
+        first.setdefault(s.key, s)
+    return {s.name: {"key": key, "atoms": len(s.numbers)} for key, s in first.items()}
 
 
 def _card(config: CheckpointConfig, parameters: int) -> str:
