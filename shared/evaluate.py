@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "main"]
 
 PROGRAM = "shared.evaluate"
+_SWITCHES = {  # beside the keys of the config
+    "--quick": "a subset of about a minute: does it run?",
+    "--fresh": "measure again what the results file has",
+    "--no-report": "leave the HTML report beside the results out",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--quick", action="store_true")
-    own.add_argument("--fresh", action="store_true")
-    own.add_argument("--no-report", action="store_true")
+    for switch in _SWITCHES:
+        own.add_argument(switch, action="store_true")
     arguments = list(sys.argv[1:] if argv is None else argv)
     switches, rest = own.parse_known_args(arguments)
 
@@ -52,15 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         parser = config_parser(
             f"python -m {PROGRAM}", "Measures models by the protocols P1 to P7.", sections
         )
-        parser.add_argument(
-            "--quick", action="store_true", help="a subset of about a minute: does it run?"
-        )
-        parser.add_argument(
-            "--fresh", action="store_true", help="measure again what the results file has"
-        )
-        parser.add_argument(
-            "--no-report", action="store_true", help="leave the HTML report beside the results out"
-        )
+        for switch, words in _SWITCHES.items():
+            parser.add_argument(switch, action="store_true", help=words)
         if not rest:
             parser.print_help()
             return
