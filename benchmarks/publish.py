@@ -61,6 +61,8 @@ def current(rows: Rows, head: str) -> Rows:
 def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
     """Fill the cards of a head's shipped checkpoints.
 
+    One whose results are tables of an evaluation keeps them: `shared.evaluation.tables` fills it.
+
     Args:
         head: trajgen or forcefield.
         rows: of all of them, where a checkpoint has no results file of its own name.
@@ -70,7 +72,8 @@ def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
         weights = load(name, head).config.weights_sha256
         own = _rows(RESULTS / f"{name}.json") or rows
         own = [row for row in own if weights in row["weights_sha256"]]
-        fill(folder / CARD, "results", written(own) if own else NOT_MEASURED)
+        if own or "<!-- table " not in (folder / CARD).read_text(encoding="utf-8"):
+            fill(folder / CARD, "results", written(own) if own else NOT_MEASURED)
 
 
 def fill(path: Path, name: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
     python -m shared.evaluation.tables README.md docs/results.md
 
-fills what stands between
+(without names: these and the cards of the shipped checkpoints) fills what stands between
 
     <!-- table results=md17 part=windows metric="ADE|FDE" -->
     <!-- /table -->
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shared.checkpoint import CARD, shipped
 from shared.command import exit_code
 from shared.errors import InputError
 from shared.evaluation.results import read_results
@@ -318,13 +319,21 @@ def _plain(markdown: str) -> str:
     )
 
 
+def documents() -> list[Path]:
+    """The files of the project that have tables."""
+    root = FOLDER.parents[1]
+    cards = [folder / CARD for head in _HEADS for folder in shipped(head).values()]
+    return [root / "README.md", root / "docs" / "results.md", *cards]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Fill the documents named on the command line."""
     paths = sys.argv[1:] if argv is None else argv
 
     def act() -> None:
-        for path in paths or ["README.md", "docs/results.md"]:
-            print(f"{path}: {fill(path, FOLDER)} tables")
+        for path in paths or documents():
+            if count := fill(path, FOLDER):
+                print(f"{path}: {count} tables")
 
     return exit_code("shared.evaluation.tables", act)
 
