@@ -331,6 +331,13 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("regression", {"regression": {"network": "scfnn"}}, "no 'scfnn' here; choose egnn, rf"),
         ("regression", {"regression": {"lmax": 2}}, "regression.lmax: egnn has none"),
         ("regression", {"regression": {"layer": 2}}, "the nearest is regression.layers"),
+        ("residual", {"run": {"molecules": 0}}, "run.molecules must be >= 1, got 0"),
+        ("paper", {"calibration": {"length_ps": 1.0}}, "only the mode residual has it, not paper"),
+        (
+            "residual",
+            {"calibration": {"length_ps": 1.0, "by": "modes"}},
+            "modes is of one molecule",
+        ),
     ],
 )
 def test_bad_input(
