@@ -72,7 +72,7 @@ def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
         weights = load(name, head).config.weights_sha256
         own = _rows(RESULTS / f"{name}.json") or rows
         own = [row for row in own if weights in row["weights_sha256"]]
-        if own or "<!-- table " not in (folder / CARD).read_text(encoding="utf-8"):
+        if "<!-- table " not in (folder / CARD).read_text(encoding="utf-8"):
             fill(folder / CARD, "results", written(own) if own else NOT_MEASURED)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from shared.config import check_values
 from shared.data.extxyz import LabelledFrames, read_labelled
+from shared.data.locate import data_root
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -218,17 +219,15 @@ def _md17(data: DataConfig, part: Part) -> list[LabelledFrames]:
 
 
 def _isomers(data: DataConfig, part: Part) -> list[LabelledFrames]:
-    from shared.data.isomers import load_isomers_xtb, one_to_others
+    from shared.data.isomers import ISOMERS_XTB, isomers_of
 
-    isomers = load_isomers_xtb()
     found = []
-    for index in getattr(one_to_others(isomers), part):
-        isomer = isomers[index]
+    for isomer in isomers_of(part):
         rows = _evenly(np.arange(len(isomer)), _wanted(data, part))
         found.append(
             LabelledFrames(
                 isomer.name,
-                isomers.path,
+                data_root() / ISOMERS_XTB,
                 isomer.numbers,
                 np.asarray(isomer.positions[rows], dtype=np.float64),
                 isomer.energies[rows],

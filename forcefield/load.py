@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
-from shared.errors import InputError
+from shared.errors import InputError, some
 from shared.topology import find_molecule
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def choose(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Checkpoint
         found = find_molecule(checkpoint.config.molecules, numbers, positions)
         if found is not None:
             return checkpoint, found[1]
-    known = "; ".join(f"{c.config.name}: {', '.join(c.config.molecules)}" for c in opened)
+    known = "; ".join(f"{c.config.name}: {some(c.config.molecules)}" for c in opened)
     raise InputError(
         f"no shipped force field was trained on this molecule; there are {known or 'none'}; train "
         "one for it with python -m forcefield.train --config FILE, or name one with --checkpoint"
@@ -105,7 +105,7 @@ def unfamiliar(
         return None
     return (
         f"checkpoint {config.name} was not trained on this molecule; it was on "
-        f"{', '.join(config.molecules)}"
+        f"{some(config.molecules)}"
     )
 
 

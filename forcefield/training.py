@@ -22,7 +22,7 @@ from forcefield.potential import Potential, energy_and_forces
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms
-from shared.errors import InputError
+from shared.errors import InputError, some
 from shared.layers.tensor import building_in
 from shared.topology import atom_classes, molecule_key
 from shared.training import epoch_loader, optimisers, schedulers, steps_after
@@ -31,6 +31,8 @@ __all__ = ["Training", "build_potential", "isolated_energies", "release"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _MEV = 1000.0  # meV per eV
+# Of the data sets that have one.
+_TEMPERATURES_K = {"3bpa": 300.0} | dict.fromkeys(("md17", "rmd17", "md17s", "isomers"), 500.0)
 
 
 # -- the model ----------------------------------------------------------------------------------
@@ -415,7 +417,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         elements=model["elements"],
         molecules=molecules_of(data.source, module.frames),
         normalisation=normalisation,
-        temperature_K={"3bpa": 300.0}.get(data.source, 500.0 if "md17" in data.source else None),
+        temperature_K=_TEMPERATURES_K.get(data.source),
         temperature_convention="3N" if "md17" in data.source else "3N-6",
         provenance={
             "data": trained_on,
@@ -433,10 +435,14 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     backbone, diffusion = config.model["backbone"], config.model["diffusion"]["kind"]
     data = config.provenance["data"]
     shape = "the backbone alone" if diffusion == "none" else f"with the diffusion {diffusion}"
-    frames = "; ".join(
-        f"{name} {count['train']} + {count.get('validation', 0)}"
+    counts = {
+        name: f"{count['train']} + {count.get('validation', 0)}"
         for name, count in data["molecules"].items()
-    )
+    }
+    frames = "; ".join(f"{name} {count}" for name, count in counts.items())
+    if len(counts) > len(set(counts.values())) + 12:  # isomers, one like another
+        shares = Counter(counts.values()).items()
+        frames = "; ".join(f"{many} molecules {count} each" for count, many in shares)
     return model_card(
         config,
         summary=f"Energies and conservative forces: {backbone}, {shape}, {parameters} parameters.",
@@ -445,5 +451,5 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
             f"python benchmarks/forcefield.py --checkpoint {config.name}",
         ],
         data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
-        limits=[f"Molecules like those of the data: {', '.join(config.molecules)}."],
+        limits=[f"Molecules like those of the data: {some(config.molecules)}."],
     )

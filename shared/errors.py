@@ -1,6 +1,10 @@
 """The one error type for bad input: it is shown to the user as a single line, without traceback."""
 
-__all__ = ["InputError"]
+from collections.abc import Iterable
+
+__all__ = ["InputError", "some"]
+
+_SHOWN = 12  # names in a message
 
 
 class InputError(ValueError):
@@ -12,3 +16,11 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def some(names: Iterable[str]) -> str:
+    """Names in a message, with commas; of many the first, and how many there are."""
+    every = list(names)
+    if len(every) <= _SHOWN:
+        return ", ".join(every)
+    return f"{', '.join(every[:_SHOWN])}, … ({len(every)})"

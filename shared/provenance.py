@@ -66,7 +66,7 @@ def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
     """What to keep beside a result, ready for JSON.
 
     Args:
-        files: the files the result was made from.
+        files: the files the result was made from; of a folder, all files in it.
 
     Returns:
         ``created`` (UTC, ISO 8601), ``platform``, ``versions``, ``git_commit``, and ``files``:
@@ -83,5 +83,12 @@ def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "git_commit": git_commit(),
-        "files": {name(path): file_checksum(path) for path in files},
+        "files": {name(path): file_checksum(path) for given in files for path in _files(given)},
     }
+
+
+def _files(path: str | PathLike[str]) -> list[str | PathLike[str]]:
+    """The file, or those of a folder."""
+    if not Path(path).is_dir():
+        return [path]
+    return [*sorted(file for file in Path(path).iterdir() if file.is_file())]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
-from shared.errors import InputError
-from shared.topology import find_molecule, known_classes
+from shared.errors import InputError, some
+from shared.topology import CLASS_ROUNDS, find_molecule, known_classes
 
 if TYPE_CHECKING:
     from trajgen.kernel import TransitionKernel
@@ -52,8 +52,8 @@ _DEFAULTS: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "keep_angular_momentum": (False, lambda value: isinstance(value, bool), "true or false"),
     "class_rounds": (
         False,
-        lambda value: type(value) is int and value >= 0,
-        "an integer, not negative",
+        lambda value: type(value) is int and 0 <= value <= CLASS_ROUNDS,
+        f"an integer from 0 to {CLASS_ROUNDS}",
     ),
 }
 
@@ -80,6 +80,10 @@ def _problems(config: CheckpointConfig) -> list[str]:
             found += [f"the entry defaults.{key} is missing"] if needed else []
         elif not fits(value := config.defaults[key]):
             found.append(f"defaults.{key} must be {words}, got {value!r:.60}")
+    types = config.model.get("types")
+    texts = isinstance(types, list) and all(isinstance(kind, str) for kind in types)
+    if "class_rounds" in config.defaults and not (texts and types):
+        found.append("model.types must be a list of text")
     for name, molecule in config.molecules.items():
         if not (isinstance(molecule, dict) and "key" in molecule):
             found.append(f"the entry molecules.{name}.key is missing")
@@ -131,7 +135,7 @@ def recognise(
     """Classes of the atoms of a frame [N], [N, 3] Å, and the name of the molecule.
 
     A checkpoint with the default `class_rounds` takes every molecule whose kinds of atoms it has
-    seen, under the name of its formula.
+    seen; one that it was not trained on goes by its formula.
 
     Raises:
         InputError: an element or a molecule the checkpoint does not know.
@@ -147,19 +151,21 @@ def recognise(
             f"{', '.join(chemical_symbols[z] for z in config.elements)}; train one that does with "
             "python -m trajgen.train --config FILE"
         )
+    found = find_molecule(config.molecules, numbers, positions)
     if (rounds := config.defaults.get("class_rounds")) is not None:
         classes = known_classes(config.model["types"], numbers, positions, rounds)
         if classes is not None:
-            return classes, Atoms(np.asarray(numbers)).get_chemical_formula()
+            name = found[1] if found else Atoms(np.asarray(numbers)).get_chemical_formula()
+            return classes, name
         raise InputError(
             f"checkpoint {config.name} has not seen the kinds of atoms in this molecule; train one "
             "that has with python -m trajgen.train --config FILE"
         )
-    if (found := find_molecule(config.molecules, numbers, positions)) is not None:
+    if found is not None:
         return found
     raise InputError(
         f"checkpoint {config.name} does not know this molecule; it knows "
-        f"{', '.join(config.molecules)}; train one for it with "
+        f"{some(config.molecules)}; train one for it with "
         "python -m trajgen.train --config FILE"
     )
 

@@ -4,7 +4,8 @@ A series is consecutive frames of one molecule. Velocities and accelerations com
 before t alone (docs/design.md, velocities): v_t = (3x_t − 4x_{t−1} + x_{t−2})/2δ and
 a_t = (v_t − v_{t−h})/h over the model's acceleration interval h. A batch mixes molecules as a
 torch-geometric `Batch`; `dense_groups` turns it into padded-free dense tensors, one group for each
-number of atoms, whose shapes never change during a training.
+number of atoms, whose shapes stay the same from step to step where every step has all molecules, or
+all have as many atoms.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -76,6 +76,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         conditions = "train >= 0", "validation >= 0", "lag_fs > 0", "acceleration_interval_fs > 0"
         check_values(self, "data", *conditions, "class_rounds >= 0")
+        if self.class_rounds > CLASS_ROUNDS:
+            raise InputError(
+                f"data.class_rounds must be <= {CLASS_ROUNDS}, got {self.class_rounds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class RunConfig(TrainingRun):
         mode: residual (sections network, noise), paper (section paper), or regression (section
             regression): a learned one-step predictor to compare with.
         per_molecule: examples of each molecule in a step.
-        molecules: how many molecules a step has, drawn at random; null: all.
+        molecules: how many of the molecules, or of their files, a step has, drawn at random; null:
+            all.
         unroll: lags unrolled from a training step on, as {step: lags}.
         monitor: what decides which weights are released, and the plateau schedule: val_rmse, of
             validation roll-outs, or val_loss.
@@ -177,6 +182,40 @@ def load_series(
         InputError: an unknown source; files that are missing, bad, or without times; several lags
             where velocities are differences over the lag.
     """
+    series = _maker(data, pair_velocities)
+    if data.source in ("md17s", "md17"):
+        from shared.data import md17
+
+        load = md17.load_md17s if data.source == "md17s" else md17.load_md17
+        read = [(name, load(name)) for name in data.molecules]
+        return [series(n, s.numbers, s.positions, s.interval_fs, s.thermostat) for n, s in read]
+    if data.source == "isomers":
+        from shared.data.isomers import isomers_of
+
+        found = isomers_of(part)
+        return [series(i.name, i.numbers, i.positions, i.interval_fs, None) for i in found]
+    if data.source == "xtb":
+        return [_series_of_file(path, series) for path in data.molecules]
+    raise InputError(
+        f"data.source {data.source!r} is not known; choose md17s, md17, isomers or xtb"
+    )
+
+
+def load_more(data: DataConfig, *, pair_velocities: bool = False) -> "list[Series]":
+    """Read the further trajectories of a data section.
+
+    Args:
+        data, pair_velocities: as in `load_series`.
+
+    Raises:
+        InputError: files that are missing, bad, or without times.
+    """
+    series = _maker(data, pair_velocities)
+    return [_series_of_file(str(path), series) for path in data.more_files()]
+
+
+def _maker(data: DataConfig, pair_velocities: bool) -> "Callable[..., Series]":
+    """`series(name, numbers, positions, interval, thermostat)` as a data section wants them."""
     from trajgen.pairs import make_series
 
     if pair_velocities and data.lag_fs[0] != data.lag_fs[1]:
@@ -190,34 +229,7 @@ def load_series(
             name, numbers, positions, interval_fs, thermostat, pair_steps, data.class_rounds
         )
 
-    if data.source in ("md17s", "md17"):
-        from shared.data import md17
-
-        load = md17.load_md17s if data.source == "md17s" else md17.load_md17
-        read = [(name, load(name)) for name in data.molecules]
-        return [series(n, s.numbers, s.positions, s.interval_fs, s.thermostat) for n, s in read]
-    if data.source == "isomers":
-        from shared.data.isomers import load_isomers_xtb, one_to_others
-
-        isomers = load_isomers_xtb()
-        found = [isomers[i] for i in getattr(one_to_others(isomers), part)]
-        return [series(i.name, i.numbers, i.positions, i.interval_fs, None) for i in found]
-    if data.source == "xtb":
-        return [_series_of_file(path, series) for path in data.molecules]
-    raise InputError(
-        f"data.source {data.source!r} is not known; choose md17s, md17, isomers or xtb"
-    )
-
-
-def load_more(data: DataConfig) -> "list[Series]":
-    """Read the further trajectories of a data section.
-
-    Raises:
-        InputError: files that are missing, bad, or without times.
-    """
-    from trajgen.pairs import make_series
-
-    return [_series_of_file(str(path), make_series) for path in data.more_files()]
+    return series
 
 
 def _series_of_file(path: str, series: "Callable[..., Series]") -> "Series":
@@ -278,7 +290,7 @@ def train(settings: Any) -> Path:
     held_out = None
     if data.source == "isomers":
         held_out = load_series(data, pair_velocities=pair_velocities, part="validation")
-    more = load_more(data)
+    more = load_more(data, pair_velocities=pair_velocities)
     if settings.calibration.length_ps:
         check_calibration(run.mode, series, data.train, settings.calibration)
     module = Training(build_model(settings, series), series, settings, more, held_out)

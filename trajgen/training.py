@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
-from shared.errors import InputError
+from shared.data.locate import data_root
+from shared.data.md17 import SURROGATE_MOLECULES
+from shared.errors import InputError, some
 from shared.topology import CLASS_ROUNDS
 from shared.training import epoch_loader, optimisers, schedulers
 from trajgen.checkpoints import model_class
@@ -56,7 +58,8 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
         if not set(s.classes) <= set(model.types):
             raise InputError(
                 f"run.init: checkpoint {config.name} has not seen the kinds of atoms in {s.name}; "
-                f"it knows {', '.join(config.molecules)}"
+                f"it knows {some(config.molecules)}, by data.class_rounds "
+                f"{config.defaults.get('class_rounds', CLASS_ROUNDS)}"
             )
     if isinstance(model, ResidualKernel):
         model.set_friction(None)  # they belong to the weights as they were
@@ -107,11 +110,15 @@ class Training(L.LightningModule):
             more,
             run.molecules,
         )
+        keys: dict[str, str] = {}
+        for s in series:
+            if keys.setdefault(s.name, s.key) != s.key:
+                raise InputError(f"{s.name}: two molecules have this name; rename a file")
         for s in self.held_out:
             if not set(s.classes) <= set(self.type_index):
                 raise InputError(
-                    f"{s.name}: no molecule to train on has all of its kinds of atoms; "
-                    "set data.class_rounds: 1"
+                    f"{s.name}: no molecule to train on has some of its kinds of atoms; "
+                    f"set data.class_rounds below {settings.data.class_rounds}"
                 )
             self._validation_examples(s)  # bad input is refused now, not after the first epoch
 
@@ -351,9 +358,9 @@ def data_files(data: Any) -> list[Path]:
     if data.source == "xtb":
         return [*map(Path, data.molecules), *more]
     if data.source == "isomers":
-        from shared.data.isomers import load_isomers_xtb
+        from shared.data.isomers import ISOMERS_XTB
 
-        return [load_isomers_xtb().path, *more]
+        return [data_root() / ISOMERS_XTB, *more]
     from shared.data import md17
 
     load_one = md17.load_md17s if data.source == "md17s" else md17.load_md17
@@ -382,7 +389,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         molecules=_molecules(module.series),
         normalisation=normalisation,
         temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
-        temperature_convention="3N-6" if data.source == "isomers" else "3N",
+        temperature_convention="3N" if data.source.startswith("md17") else "3N-6",
         defaults={
             "lag_fs": data.lag_fs[1],
             "lag_range_fs": list(data.lag_fs),
@@ -393,7 +400,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
             **({"class_rounds": data.class_rounds} if data.class_rounds < CLASS_ROUNDS else {}),
         },
         provenance={
-            "data": {"source": data.source},
+            "data": {"source": data.source, "validation_molecules": _others(module)},
             "training": training_record(
                 settings,
                 state["epoch"],
@@ -406,6 +413,12 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     return save(out / settings.run.name, weights, config, card, overwrite=True)
 
 
+def _others(module: Training) -> list[str]:
+    """The molecules that validate and do not train."""
+    trained = {s.name for s in module.series}
+    return [s.name for s in module.held_out if s.name not in trained]
+
+
 def _molecules(series: Sequence[Series]) -> dict[str, Any]:
     """What a checkpoint recognises molecules by, each under its first series' name."""
     first: dict[str, Series] = {}
@@ -416,15 +429,27 @@ def _molecules(series: Sequence[Series]) -> dict[str, Any]:
 
 def _card(config: CheckpointConfig, parameters: int) -> str:
     """The model card of a generator."""
-    defaults, molecules = config.defaults, ", ".join(config.molecules)
+    defaults, molecules = config.defaults, some(config.molecules)
     known = f"Only {molecules}, known by their bonds: reactions are out of reach."
-    if "class_rounds" in defaults:
-        molecules = f"{len(config.molecules)} molecules"
+    if (rounds := defaults.get("class_rounds")) is not None:
         known = (
-            f"Molecules whose atoms are of kinds that {molecules} have, told by their elements and "
-            f"what is {defaults['class_rounds']} bonds away: reactions are out of reach."
+            f"Molecules whose atoms are of kinds that those of training have, told by their "
+            f"elements and what is within {rounds} bonds (1: the neighbours): reactions are out "
+            "of reach."
         )
     (first, end), (start, stop) = config.provenance["training"]["split"].values()
+    data = config.provenance["data"]
+    frames = (
+        f"frames {first} to {end} train, {start} to {stop} validate (the end of a range is not "
+        "part of it)."
+    )
+    if others := data["validation_molecules"]:
+        frames = (
+            f"all frames from {first} to {end} of {len(config.molecules)} molecules train, from "
+            f"{start} to {stop} of {some(others)} validate, and five more molecules, those that "
+            "move most, test."
+        )
+    measured = any(name in config.molecules for name in SURROGATE_MOLECULES)
     return model_card(
         config,
         summary=f"A transition kernel for {molecules}, mode {config.kind}: a step of "
@@ -432,10 +457,9 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
         f"{parameters} parameters.",
         use=[
             f"python -m trajgen.sample --from FILE --checkpoint {config.name}",
-            f"python benchmarks/generator.py --checkpoint {config.name}",
+            *([f"python benchmarks/generator.py --checkpoint {config.name}"] if measured else []),
         ],
-        data=f"`{config.provenance['data']['source']}`: frames {first} to {end} train, {start} to "
-        f"{stop} validate (the end of a range is not part of it).",
+        data=f"`{data['source']}`: {frames}",
         limits=[
             known,
             f"No frames closer than {defaults['lag_range_fs'][0]:g} fs.",

@@ -18,7 +18,7 @@ Two forms are read:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,11 @@ from shared.metrics.armse import armse, persistence, squared_errors
 from shared.units import masses
 
 __all__ = [
+    "ISOMERS_XTB",
     "Isomer",
     "IsomerSplit",
     "Isomers",
+    "isomers_of",
     "load_isomers",
     "load_isomers_xtb",
     "one_to_others",
@@ -41,6 +43,7 @@ __all__ = [
     "read_isomers",
 ]
 
+ISOMERS_XTB = "isomers/c7o2h10_xtb.npz"  # in the data folder
 TIMESTEP_FS = 1.0
 TEMPERATURE_K = 500.0
 SPLIT_FRAMES = 1000  # over which persistence ranks the isomers
@@ -151,11 +154,21 @@ def load_isomers_xtb() -> Isomers:
         InputError: no file in the data folder.
     """
     path = find_file(
-        "isomers/c7o2h10_xtb.npz",
+        ISOMERS_XTB,
         what="the GFN2-xTB set of C7O2H10 isomers",
         source="the surrogate data set c7o2h10_xtb",
     )
     return read_isomers(path, source="C7O2H10 isomers (GFN2-xTB surrogate)")
+
+
+def isomers_of(part: Literal["train", "validation", "test"]) -> list[Isomer]:
+    """Those of the surrogate on one side of the O2O split.
+
+    Raises:
+        InputError: as `load_isomers_xtb` and `one_to_others`.
+    """
+    isomers = load_isomers_xtb()
+    return [isomers[index] for index in getattr(one_to_others(isomers), part)]
 
 
 def read_isomers(path: str | Path, source: str | None = None) -> Isomers:

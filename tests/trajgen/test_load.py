@@ -1,5 +1,6 @@
 """Which generator: molecules are recognised in any order of atoms, specialists are preferred."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from ase.build import molecule
 
 from shared import checkpoint as checkpoints
+from shared.checkpoint import CONFIG
 from shared.errors import InputError
 from shared.topology import atom_classes
 from tests.trajgen.conftest import MOLECULES, save_tiny
@@ -66,6 +68,26 @@ def test_kinds_of_atoms_instead_of_molecules(tmp_path: Path) -> None:
     assert classes == atom_classes(methanol.numbers, methanol.positions, rounds=1)
     with pytest.raises(InputError, match="has not seen the kinds of atoms in this molecule"):
         recognise(config, water.numbers, water.positions)
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"defaults": {"class_rounds": 9}}, "defaults.class_rounds must be an integer from 0 to 4"),
+        ({"defaults": {"class_rounds": 1}, "model": {"types": None}}, "model.types must be a list"),
+        ({"defaults": {"class_rounds": 1}, "model": {"types": []}}, "model.types must be a list"),
+    ],
+)
+def test_kinds_of_atoms_that_make_no_sense(
+    tmp_path: Path, entries: dict[str, dict[str, object]], says: str
+) -> None:
+    folder = save_tiny(tmp_path / "one")
+    stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    for name, changes in entries.items():
+        stored[name] |= changes
+    (folder / CONFIG).write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(InputError, match=says):
+        open_checkpoint(str(folder))
 
 
 def test_specialist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from ase.build import molecule
+from ase.io import write
 
 from shared.card import NOT_MEASURED, block
 from shared.checkpoint import CARD
@@ -20,7 +21,7 @@ from shared.errors import InputError
 from shared.training import OptimiserConfig, learning_rate_factor, optimisers, schedulers
 from tests.isomers import write_isomers
 from trajgen.load import load_model, open_checkpoint, recognise
-from trajgen.train import DataConfig, load_series, main, parser, train
+from trajgen.train import DataConfig, load_more, load_series, main, parser, train
 from trajgen.training import Training, build_model
 
 # Molecules of the data set md17s, made here of fewer atoms.
@@ -331,6 +332,7 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("regression", {"regression": {"network": "scfnn"}}, "no 'scfnn' here; choose egnn, rf"),
         ("regression", {"regression": {"lmax": 2}}, "regression.lmax: egnn has none"),
         ("regression", {"regression": {"layer": 2}}, "the nearest is regression.layers"),
+        ("residual", {"data": {"class_rounds": 5}}, "data.class_rounds must be <= 4, got 5"),
         ("residual", {"run": {"molecules": 0}}, "run.molecules must be >= 1, got 0"),
         ("paper", {"calibration": {"length_ps": 1.0}}, "only the mode residual has it, not paper"),
         (
@@ -366,7 +368,35 @@ def test_isomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoint.config.temperature_convention == "3N-6"
     methanol = molecule("CH3OH")
     assert recognise(checkpoint.config, methanol.numbers, methanol.positions)[1] == "CH4O"
-    assert "kinds that 2 molecules have" in (checkpoint.folder / CARD).read_text(encoding="utf-8")
+    ether = molecule("CH3OCH3")
+    assert recognise(checkpoint.config, ether.numbers, ether.positions)[1] == "ether-1"
+    card = " ".join((checkpoint.folder / CARD).read_text(encoding="utf-8").split())
+    assert "of 2 molecules train" in card
+    assert "ethanol-6, ether-5, ethanol-4, ether-3, ethanol-2 validate" in card
+
+
+def write_trajectory(path: Path, atoms: Any) -> None:
+    """A hundred frames, 0.5 fs apart, that vibrate."""
+    frames = []
+    for k in range(100):
+        moved = atoms.copy()
+        moved.positions += 0.02 * np.sin(0.2 * k + np.arange(3 * len(atoms))).reshape(-1, 3)
+        moved.info["time_fs"] = 0.5 * k
+        frames.append(moved)
+    write(path, frames)
+
+
+def test_further_trajectories_have_the_same_kinds_of_atoms(tmp_path: Path) -> None:
+    write_trajectory(tmp_path / "a.extxyz", molecule("CH3OH"))
+    data = DataConfig(
+        source="xtb",
+        molecules=[str(tmp_path / "a.extxyz")],
+        more=[str(tmp_path / "a.extxyz")],
+        class_rounds=1,
+    )
+    (series,), (more,) = load_series(data), load_more(data)
+    assert more.classes == series.classes
+    assert more.key == series.key
 
 
 def test_frames_without_times_are_refused(tmp_path: Path) -> None:
