@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -386,7 +387,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         kind=model.kind,
         model=entries,
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
-        molecules=_molecules(module.series),
+        molecules=molecules_of(module.series),
         normalisation=normalisation,
         temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
         temperature_convention="3N" if data.source.startswith("md17") else "3N-6",
@@ -419,12 +420,17 @@ def _others(module: Training) -> list[str]:
     return [s.name for s in module.held_out if s.name not in trained]
 
 
-def _molecules(series: Sequence[Series]) -> dict[str, Any]:
-    """What a checkpoint recognises molecules by, each under its first series' name."""
-    first: dict[str, Series] = {}
+def molecules_of(series: Sequence[Series]) -> dict[str, Any]:
+    """What a checkpoint recognises molecules by; one of several series goes by its formula."""
+    of_key: dict[str, list[Series]] = {}
     for s in series:
-        first.setdefault(s.key, s)
-    return {s.name: {"key": key, "atoms": len(s.numbers)} for key, s in first.items()}
+        of_key.setdefault(s.key, []).append(s)
+    found = {}
+    for key, own in of_key.items():
+        formula = Atoms(own[0].numbers).get_chemical_formula()
+        name = own[0].name if len(own) == 1 else formula
+        found[name] = {"key": key, "atoms": len(own[0].numbers)}
+    return found
 
 
 def _card(config: CheckpointConfig, parameters: int) -> str:

@@ -22,7 +22,7 @@ from shared.training import OptimiserConfig, learning_rate_factor, optimisers, s
 from tests.isomers import write_isomers
 from trajgen.load import load_model, open_checkpoint, recognise
 from trajgen.train import DataConfig, load_more, load_series, main, parser, train
-from trajgen.training import Training, build_model
+from trajgen.training import Training, build_model, molecules_of
 
 # Molecules of the data set md17s, made here of fewer atoms.
 ATOMS = {
@@ -397,6 +397,14 @@ def test_further_trajectories_have_the_same_kinds_of_atoms(tmp_path: Path) -> No
     (series,), (more,) = load_series(data), load_more(data)
     assert more.classes == series.classes
     assert more.key == series.key
+
+
+def test_a_molecule_of_several_files_goes_by_its_formula(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a.extxyz", "b.extxyz", "c.extxyz")]
+    for path, name in zip(paths, ("CH3OH", "CH3OH", "H2O"), strict=True):
+        write_trajectory(Path(path), molecule(name))
+    found = molecules_of(load_series(DataConfig(source="xtb", molecules=paths)))
+    assert {name: entry["atoms"] for name, entry in found.items()} == {"CH4O": 6, "c": 3}
 
 
 def test_frames_without_times_are_refused(tmp_path: Path) -> None:
