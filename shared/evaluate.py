@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.command import exit_code
+from shared.data.locate import data_root
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _measured(
         context = Context(folder, seed, report, references)
         rows = PARTS[part].measure(candidate, name, settings, context)
     except (Skip, InputError) as reason:
-        rows, skipped = [], str(reason)
+        # The record is released: it names no folder of this machine.
+        rows, skipped = [], str(reason).replace(str(data_root()), "$TRAJGEN_DATA")
         bad = reason if isinstance(reason, InputError) else None
     results.put(
         job,

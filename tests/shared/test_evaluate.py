@@ -202,3 +202,16 @@ def test_a_second_quick_run_says_the_same(tmp_path: Path, capsys) -> None:
     fresh, anew = measured()
     assert fresh == first
     assert sorted(map(str, anew["rows"])) == sorted(map(str, rows))
+
+
+def test_what_is_missing_names_no_folder_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path / "no-data"))
+    text = "  systems: [dih_beta120]\n  models: [mean]\n  parts: [energies]\n"
+    main([*config(tmp_path, text, data="3bpa"), "--no-report"])
+    assert str(tmp_path / "no-data") in capsys.readouterr().err  # the user is told the whole path
+    stored = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["jobs"]
+    (job,) = stored.values()
+    assert "put it at $TRAJGEN_DATA/3bpa/" in job["skipped"]
+    assert str(tmp_path) not in job["skipped"]

@@ -22,6 +22,15 @@ def test_files_of_the_data_folder_go_by_their_path_in_it(
     }
 
 
+def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
+    for name in ("b.npz", "a.npz"):
+        (tmp_path / name).write_text(name)
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    found = provenance([tmp_path])["files"]
+    assert found == {str(path): file_checksum(path) for path in paths}
+    assert found[str(paths[0])] != found[str(paths[1])]
+
+
 @pytest.mark.parametrize("head", ["trajgen", "forcefield"])
 def test_shipped_checkpoints_name_no_machine(head: str) -> None:
     for folder in shipped(head).values():
