@@ -14,51 +14,15 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from forcefield.options import config_of, typed_config
+from forcefield.priors import HydrogenWall, ShortRangeRepulsion
 from shared.errors import InputError
-from shared.layers.pairs import Pairs, all_pairs
-from shared.layers.radial import polynomial_envelope
-from shared.units import BOHR_IN_ANGSTROM, HARTREE_IN_EV
+from shared.layers.pairs import all_pairs
 
-__all__ = ["Potential", "ShortRangeRepulsion"]
-
-
-class ShortRangeRepulsion(nn.Module):
-    """Ziegler-Biersack-Littmark repulsion of nuclei, faded out before bonds begin.
-
-    V(r) = e²/(4πε0) Z_i Z_j / r · φ(r/a) u(r/c), with a = 0.8854 a0 / (Z_i^0.23 + Z_j^0.23), φ the
-    universal screening function (Ziegler, Biersack, Littmark, The Stopping and Range of Ions in
-    Solids, 1985), u the `polynomial_envelope` and c the sum of the covalent radii.
-
-    Args:
-        elements: atomic numbers, in the order of the type indices.
-    """
-
-    numbers: Tensor
-    radii: Tensor
-
-    _SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
-
-    def __init__(self, elements: Sequence[int]) -> None:
-        super().__init__()
-        numbers = torch.tensor(list(elements), dtype=torch.get_default_dtype())
-        radii = torch.tensor([covalent_radii[z] for z in elements], dtype=numbers.dtype)
-        self.register_buffer("numbers", numbers, persistent=False)
-        self.register_buffer("radii", radii, persistent=False)
-
-    def forward(self, types: Tensor, pairs: Pairs) -> Tensor:
-        """Half of the energy of its pairs for each atom, eV, [B, N]."""
-        z, radius = self.numbers[types], self.radii[types]
-        r = pairs.distances
-        length = 0.8854 * BOHR_IN_ANGSTROM / (z.pow(0.23)[:, :, None] + z.pow(0.23)[:, None, :])
-        screening = sum(c * torch.exp(-k * r / length) for c, k in self._SCREENING)
-        envelope = polynomial_envelope(r / (radius[:, :, None] + radius[:, None, :]))
-        charges = HARTREE_IN_EV * BOHR_IN_ANGSTROM * z[:, :, None] * z[:, None, :]
-        energies = charges / r * screening * envelope
-        return 0.5 * torch.where(pairs.valid, energies, 0.0).sum(-1)
+__all__ = ["Potential"]
 
 
 class Potential(nn.Module):
@@ -69,7 +33,8 @@ class Potential(nn.Module):
         backbone: a name of `forcefield.backbones.BACKBONES`.
         backbone_config: options of the backbone's config.
         diffusion: options of `forcefield.diffusion.DiffusionConfig`; kind none: no diffusion.
-        zbl: add `ShortRangeRepulsion`.
+        zbl: add `forcefield.priors.ShortRangeRepulsion`.
+        hydrogen_wall: add `forcefield.priors.HydrogenWall`.
         readout_channels: width of the readout's hidden layer.
         e0: energies of the isolated atoms, in the order of the elements, eV.
         scale: σ of each element, eV.
@@ -87,6 +52,7 @@ class Potential(nn.Module):
         diffusion: Mapping[str, Any] | None = None,
         *,
         zbl: bool = False,
+        hydrogen_wall: bool = False,
         readout_channels: int = 64,
         e0: Sequence[float] | None = None,
         scale: Sequence[float] | None = None,
@@ -107,6 +73,7 @@ class Potential(nn.Module):
         self.backbone = kind(n, self.backbone_config)
         self.diffusion_config, self.diffusion = _make_diffusion(n, diffusion or {"kind": "none"})
         self.repulsion = ShortRangeRepulsion(self.elements) if zbl else None
+        self.wall = HydrogenWall(self.elements) if hydrogen_wall else None
         width = self.backbone.channels
         if self.diffusion is not None:
             width += self.diffusion.channels
@@ -132,8 +99,9 @@ class Potential(nn.Module):
             features = torch.cat([features, diffused], dim=-1)
         scale = positions.new_tensor(self.scale)[types]
         per_atom = scale * self.readout(features)
-        if self.repulsion is not None:
-            per_atom = per_atom + self.repulsion(types, pairs)
+        for prior in (self.repulsion, self.wall):
+            if prior is not None:
+                per_atom = per_atom + prior(types, pairs)
         return self._summed(per_atom.double() + self._constants(self.shift, types), atoms)
 
     forward = energy
@@ -165,6 +133,7 @@ class Potential(nn.Module):
             "backbone_config": asdict(self.backbone_config),
             "diffusion": asdict(self.diffusion_config) if self.diffusion else {"kind": "none"},
             "zbl": self.repulsion is not None,
+            "hydrogen_wall": self.wall is not None,
             "readout_channels": self.readout_channels,
         }
         constants = {"e0": self.e0, "scale": self.scale, "shift": self.shift}

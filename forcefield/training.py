@@ -136,6 +136,7 @@ def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potentia
         "backbone_config": settings.backbone.options,
         "diffusion": asdict(settings.diffusion),
         "zbl": chosen.zbl,
+        "hydrogen_wall": chosen.hydrogen_wall,
         "readout_channels": chosen.readout_channels,
     }
     known = [] if init is None else [z for z in elements if z not in present]

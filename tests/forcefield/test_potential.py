@@ -9,10 +9,8 @@ from torch import Tensor
 
 from forcefield.backbones import BACKBONES
 from forcefield.diffusion import DIFFUSIONS
-from forcefield.potential import Potential, ShortRangeRepulsion
+from forcefield.potential import Potential
 from shared.errors import InputError
-from shared.layers.pairs import all_pairs
-from shared.layers.tensor import building_in
 from tests.forcefield.potentials import CUTOFF, ELEMENTS, OPTIONS, batch, tiny
 from tests.physics import (
     Case,
@@ -117,33 +115,8 @@ def test_scale_and_shift_are_those_of_the_element() -> None:
     torch.testing.assert_close(other.energy(**inputs) - constant, twice)
 
 
-def test_repulsion() -> None:
-    """Coulomb's law at short range, nothing beyond the covalent radii, smooth in between."""
-    with building_in(torch.float64):
-        repulsion, of_batch = ShortRangeRepulsion([6, 8]), ShortRangeRepulsion(ELEMENTS)
-    types, atoms = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
-
-    def energy(r: Tensor) -> Tensor:
-        positions = r * torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)
-        return repulsion(types, all_pairs(positions, atoms)).sum()
-
-    bare = 14.399645 * 48 / 1e-3
-    assert energy(torch.tensor(1e-3)).item() == pytest.approx(bare, rel=0.02)
-    assert energy(torch.tensor(0.5)) > 10
-    reach = 0.76 + 0.66
-    assert energy(torch.tensor(reach + 1e-6, dtype=torch.float64)) == 0
-    check_smooth_at(energy, reach, order=2, tolerance=1e-2)  # 1e3 eV/Å³ times the distance
-    inputs, plain = batch(), tiny("mace")
-    pairs = all_pairs(inputs["positions"], inputs["atoms"])
-    own = of_batch(inputs["types"], pairs).sum(1)
-    assert own.max() > 0
-    torch.testing.assert_close(
-        tiny("mace", zbl=True).energy(**inputs), plain.energy(**inputs) + own, atol=1e-12, rtol=0
-    )
-
-
 def test_description_rebuilds_the_model() -> None:
-    model = tiny("mace", "full", zbl=True)
+    model = tiny("mace", "full", zbl=True, hydrogen_wall=True)
     again = Potential.from_description(*model.description()).double()
     assert again.description() == model.description()
     again.load_state_dict(model.state_dict())

@@ -1,0 +1,105 @@
+"""python benchmarks/bond_scan.py: what does it cost a force field to let a hydrogen go?
+
+Every hydrogen of a few test frames of 3BPA is pulled off along its bond, all else at rest. Energies
+are relative to the frame, means over the bonds of a kind; below each, the least. Beside the force
+field: the same without its wall (`forcefield.priors`), and GFN2-xTB, which is not the functional of
+the labels but knows what a broken bond is.
+
+Data: TRAJGEN_DATA (3bpa). Needs tblite, of the `reference` extra.
+"""
+
+from _environment import ROOT as ROOT  # isort: split
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from _report import grid, number
+from ase.data import chemical_symbols
+
+from forcefield.load import LoadedPotential, load_potential
+from shared.data.gfn2 import XTBEngine
+from shared.data.three_bpa import load_3bpa
+from shared.errors import InputError
+
+Float = npt.NDArray[np.float64]
+Energies = Callable[[Float], Float]
+
+STRETCHES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)  # Å
+FRAMES = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].split(": ")[1])
+    parser.add_argument("--checkpoint", default="3bpa", help="name or folder; %(default)s")
+    parser.add_argument("--part", default="mixedT_1200K_dev", help="frames; default %(default)s")
+    options = parser.parse_args(argv)
+    try:
+        print(measured(options.checkpoint, options.part))
+    except InputError as error:
+        print(f"benchmarks/bond_scan.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measured(checkpoint: str, part: str) -> str:
+    """The table."""
+    model, frames = load_potential(checkpoint), load_3bpa(part)
+    numbers = frames.numbers
+    models = {checkpoint: _energies(model, numbers)}
+    if model.potential.wall is not None:
+        plain = load_potential(checkpoint)
+        plain.potential.wall = None
+        models["  without the wall"] = _energies(plain, numbers)
+    engine = XTBEngine(numbers)
+    models["GFN2-xTB"] = lambda x: np.array([engine.energy_and_forces(each)[0] for each in x])
+    chosen = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
+    scans: dict[str, list[Float]] = {}
+    for frame in frames.positions[chosen]:
+        for kind, pulled in stretched_hydrogens(numbers, frame):
+            scans.setdefault(kind, []).append(pulled)
+    rows = []
+    for kind, bonds in sorted(scans.items()):
+        for name, energies in models.items():
+            found = np.stack([energies(pulled) for pulled in bonds])
+            rises = found[:, 1:] - found[:, :1]
+            for what, values in (("", rises.mean(0)), (", least", rises.min(0))):
+                rows.append([f"{kind}, {name.strip()}{what}", *(number(v) for v in values)])
+    return grid([["eV", *(f"+{s:g} Å" for s in STRETCHES)], *rows])
+
+
+def stretched_hydrogens(
+    numbers: npt.NDArray[np.int64], positions: Float
+) -> list[tuple[str, Float]]:
+    """For each hydrogen the kind of its bond, and the frame [1 + S, N, 3] with it longer and longer."""
+    found = []
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    heavy = np.flatnonzero(numbers > 1)
+    for h in np.flatnonzero(numbers == 1):
+        partner = heavy[distances[h, heavy].argmin()]
+        axis = (positions[h] - positions[partner]) / distances[h, partner]
+        pulled = np.repeat(positions[None], 1 + len(STRETCHES), axis=0)
+        pulled[1:, h] += np.outer(STRETCHES, axis)
+        found.append((f"{chemical_symbols[numbers[partner]]}–H", pulled))
+    return found
+
+
+def _energies(model: LoadedPotential, numbers: npt.NDArray[np.int64]) -> Energies:
+    """Energies of frames [S, N, 3], eV."""
+    types = torch.from_numpy(model.types_of(numbers))
+
+    def energies(positions: Float) -> Float:
+        shape = len(positions), len(numbers)
+        x = torch.from_numpy(positions).float()
+        mask = torch.ones(shape, dtype=torch.bool)
+        return np.asarray(model.potential.energy(types.expand(shape), x, mask))
+
+    return energies
+
+
+if __name__ == "__main__":
+    sys.exit(main())

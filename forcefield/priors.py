@@ -1,0 +1,96 @@
+"""Terms with nothing to learn, for where a network has seen nothing: pressed and broken bonds.
+
+Both are zero where training frames are, so that what the network learns does not depend on them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from shared.layers.pairs import Pairs
+from shared.layers.radial import polynomial_envelope
+from shared.units import BOHR_IN_ANGSTROM, HARTREE_IN_EV
+
+__all__ = ["HydrogenWall", "ShortRangeRepulsion"]
+
+
+class ShortRangeRepulsion(nn.Module):
+    """Ziegler-Biersack-Littmark repulsion of nuclei, faded out before bonds begin.
+
+    V(r) = e²/(4πε0) Z_i Z_j / r · φ(r/a) u(r/c), with a = 0.8854 a0 / (Z_i^0.23 + Z_j^0.23), φ the
+    universal screening function (Ziegler, Biersack, Littmark, The Stopping and Range of Ions in
+    Solids, 1985), u the `polynomial_envelope` and c the sum of the covalent radii.
+
+    Args:
+        elements: atomic numbers, in the order of the type indices.
+    """
+
+    numbers: Tensor
+    radii: Tensor
+
+    _SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+
+    def __init__(self, elements: Sequence[int]) -> None:
+        super().__init__()
+        numbers = torch.tensor(list(elements), dtype=torch.get_default_dtype())
+        radii = torch.tensor([covalent_radii[z] for z in elements], dtype=numbers.dtype)
+        self.register_buffer("numbers", numbers, persistent=False)
+        self.register_buffer("radii", radii, persistent=False)
+
+    def forward(self, types: Tensor, pairs: Pairs) -> Tensor:
+        """Half of the energy of its pairs for each atom, eV, [B, N]."""
+        z, radius = self.numbers[types], self.radii[types]
+        r = pairs.distances
+        length = 0.8854 * BOHR_IN_ANGSTROM / (z.pow(0.23)[:, :, None] + z.pow(0.23)[:, None, :])
+        screening = sum(c * torch.exp(-k * r / length) for c, k in self._SCREENING)
+        envelope = polynomial_envelope(r / (radius[:, :, None] + radius[:, None, :]))
+        charges = HARTREE_IN_EV * BOHR_IN_ANGSTROM * z[:, :, None] * z[:, None, :]
+        energies = charges / r * screening * envelope
+        return 0.5 * torch.where(pairs.valid, energies, 0.0).sum(-1)
+
+
+class HydrogenWall(nn.Module):
+    """What a hydrogen that leaves its bond has to climb, where a network would let it go.
+
+    A network that saw bonds near their minimum is flat, or falls, where they are long: a surface
+    that costs 2 eV where 3 are due keeps a hot molecule whole for tens of ps, not hundreds. Here
+
+        W_i = s x³ / (x² + b²),   x = max(û_i − u0, 0),
+        û_i = −(1/β) ln( e^{−β u∞} + Σ_j e^{−β u_ij} ),   u_ij = r_ij / (R_i + R_j),
+
+    for every hydrogen i: û_i is a smooth least distance from any other atom, in units of the sum of
+    the covalent radii R, and at most u∞. Nothing is said about which bond: a hydrogen may change
+    its partner. Ours, of no paper; u0 lies beyond all bonds of 3BPA at 1200 K (at most 1.23), and
+    the sum of network and wall follows GFN2-xTB (`benchmarks/bond_scan.py`). With b > 0, W'' is
+    continuous. A hydrogen that is alone has W(u∞), 2.9 eV.
+
+    Args:
+        elements: atomic numbers, in the order of the type indices.
+    """
+
+    radii: Tensor
+    is_hydrogen: Tensor
+
+    _BEGIN, _END = 1.3, 2.2  # u0, u∞
+    _SLOPE, _SOFTNESS = 3.5, 0.25  # s in eV, b
+    _SHARPNESS = 20.0  # β
+
+    def __init__(self, elements: Sequence[int]) -> None:
+        super().__init__()
+        dtype = torch.get_default_dtype()
+        radii = torch.tensor([covalent_radii[z] for z in elements], dtype=dtype)
+        self.register_buffer("radii", radii, persistent=False)
+        hydrogen = torch.tensor([z == 1 for z in elements], dtype=dtype)
+        self.register_buffer("is_hydrogen", hydrogen, persistent=False)
+
+    def forward(self, types: Tensor, pairs: Pairs) -> Tensor:
+        """The energy of each atom, eV, [B, N]; 0 of all but hydrogens."""
+        radius, beta = self.radii[types], self._SHARPNESS
+        scaled = pairs.distances / (radius[:, :, None] + radius[:, None, :])
+        near = torch.where(pairs.valid, torch.exp(-beta * (scaled - self._BEGIN)), 0.0).sum(-1)
+        nobody = math.exp(-beta * (self._END - self._BEGIN))
+        x = (-torch.log(near + nobody) / beta).clamp(min=0.0)
+        return self.is_hydrogen[types] * self._SLOPE * x**3 / (x**2 + self._SOFTNESS**2)
