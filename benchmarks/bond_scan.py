@@ -75,7 +75,7 @@ def measured(checkpoint: str, part: str) -> str:
 def stretched_hydrogens(
     numbers: npt.NDArray[np.int64], positions: Float
 ) -> list[tuple[str, Float]]:
-    """For each hydrogen the kind of its bond, and the frame [1 + S, N, 3] with it longer and longer."""
+    """For each hydrogen the kind of its bond, and frames [1 + S, N, 3] with it ever longer."""
     found = []
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
     heavy = np.flatnonzero(numbers > 1)

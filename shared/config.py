@@ -11,7 +11,7 @@ import operator
 import os
 from argparse import ArgumentError
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -181,6 +181,8 @@ def check_same_run(
 ) -> None:
     """Refuse to go on with a run of another config or other data than `store_run` wrote down.
 
+    A key that is newer than the stored config had its default there.
+
     Args:
         folder: the run folder.
         settings: the sections of the config.
@@ -193,7 +195,11 @@ def check_same_run(
     from shared.provenance import provenance
 
     folder = Path(folder)
-    stored = _flat(_read_yaml(folder / RESOLVED))
+    stored = _read_yaml(folder / RESOLVED)
+    for name, section in vars(settings).items():
+        if is_dataclass(section):
+            stored[name] = _with_new_keys(stored.get(name) or {}, section)
+    stored = _flat(stored)
     now = _flat(resolved(settings))
     for name in [*now, *(name for name in stored if name not in now)]:
         if any(f"{name}.".startswith(f"{key}.") for key in free):
@@ -210,6 +216,20 @@ def check_same_run(
             raise InputError(
                 f"{folder}: {path} has changed since the run began; choose another run.out"
             )
+
+
+def _with_new_keys(stored: Mapping[str, Any], section: Any) -> dict[str, Any]:
+    """A stored section with the defaults of the keys that it does not have."""
+    found = dict(stored)
+    for key in fields(section):
+        value = getattr(section, key.name)
+        if is_dataclass(value):
+            found[key.name] = _with_new_keys(found.get(key.name) or {}, value)
+        elif key.name not in found and key.default is not MISSING:
+            found[key.name] = resolved(key.default)
+        elif key.name not in found and key.default_factory is not MISSING:
+            found[key.name] = resolved(key.default_factory())
+    return found
 
 
 def _flat(values: Any, above: str = "") -> dict[str, Any]:

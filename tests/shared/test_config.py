@@ -173,6 +173,13 @@ def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
         check(*same, "--training.schedule", "late", free=("training.sched",))
     with pytest.raises(InputError, match=r"has model\.options\.b None, the config 1"):
         check("--model.options", "{b: 1}")
+    stored = tmp_path / "run" / "config.yaml"
+    older = yaml.safe_load(stored.read_text())
+    del older["model"]["channels"], older["training"]
+    stored.write_text(yaml.safe_dump(older))
+    check(*same)
+    with pytest.raises(InputError, match=r"has model\.channels 32, the config 8"):
+        check(*same, "--model.channels", "8")
     data.write_text("2")
     with pytest.raises(InputError, match=r"data\.xyz has changed since the run began"):
         check(*same)
