@@ -2,6 +2,7 @@
 and the engines `sgdml` and `xtb` that made the references, moved by the same integrators.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -50,6 +51,7 @@ class Dynamics:
         timestep_fs: None: the reference's own.
         weights: name -> SHA-256.
         potential: gives the network, where the forces are one's.
+        model: what else than weights makes the forces.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class Dynamics:
         timestep_fs: float | None = None,
         weights: dict[str, str] | None = None,
         potential: Callable[[], LoadedPotential] | None = None,
+        model: str = "",
     ) -> None:
         self.fits_friction = True
         self.name, self._forces, self._timestep_fs = name, forces, timestep_fs
         self._potential = potential
         self.weights = weights or {}
         self.random: tuple[Variant, ...] = ("unknown", "nvt")
-        self.identity = " ".join([name, *self.weights.values()])
+        self.identity = " ".join([name, *self.weights.values(), model])
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         return ("fitted", "unknown", "nve") if _like_md17(system) else ("nve", "nvt")
@@ -190,7 +193,8 @@ def open_candidate(name: str) -> Dynamics:
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}
-    return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights, potential)
+    model = json.dumps(opened.config.model, sort_keys=True)
+    return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights, potential, model)
 
 
 def open_sgdml(name: str = "") -> Dynamics:

@@ -21,12 +21,13 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from shared.checkpoint import CARD, shipped
+from shared.checkpoint import CARD, load, shipped
 from shared.command import exit_code
 from shared.errors import InputError
 from shared.evaluation.results import read_results
@@ -131,6 +132,8 @@ def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
     """What rows note as "subject: words". Where the best trivial predictor is not the same in all
     cells, each is named with its columns, and with its lines where those differ too."""
     best, others = "best trivial: ", list[str]()
+    if former := dict.fromkeys(row["model"] for row in rows if row.get("former")):
+        others.append(f"of weights before those that ship now: {', '.join(former)}")
     found: dict[str, dict[str, dict[str, None]]] = {}  # line -> predictor -> columns
     for row in rows:
         note = row["note"]
@@ -230,9 +233,10 @@ def _table(marker: str, folder: Path, path: Path) -> str:
         return matrix(folder, query.get("without", "").split(","))
     interval = query.pop("interval", "yes") != "no"
     across, name = query.pop("across", "system"), query.pop("results", "")
-    if name not in SETS:
-        raise InputError(f"{path}: results={name} is none of {', '.join(SETS)}")
     rows = _read(folder, name)
+    if not rows and name not in SETS:
+        known = dict.fromkeys([*SETS, *(file.stem for file in sorted(folder.glob("*.json")))])
+        raise InputError(f"{path}: results={name} is none of {', '.join(known)}")
     if rows and (unknown := [key for key in (*query, across) if key not in rows[0]]):
         raise InputError(f"{path}: no column {unknown[0]}; there are {', '.join(rows[0])}")
     found = _chosen(rows, query)
@@ -246,10 +250,31 @@ def _chosen(rows: Rows, query: Mapping[str, str]) -> list[Mapping[str, Any]]:
 
 
 def _read(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The rows of a results file; none where it is not there."""
+    """The rows of a results file; none where it is not there. Those that a shipped checkpoint had
+    with weights that it does not ship with any more are noted as such."""
     path = folder / f"{name}.json"
-    rows: list[dict[str, Any]] = read_results(path)["rows"] if path.exists() else []
-    return rows
+    if not path.exists():
+        return []
+    results = read_results(path)
+    jobs = results["jobs"]
+    former = {job for job, record in jobs.items() if _are_former(job, record.get("weights", {}))}
+    return [
+        {**row, "former": row["job"] in former}
+        for row in results["rows"]
+    ]
+
+
+def _are_former(job: str, weights: Mapping[str, str]) -> bool:
+    """Whether a job's weights are of a shipped checkpoint, and no longer what ships."""
+    head = job.rpartition("/")[2].partition(":")[0]
+    ships = _shipped_weights(head) if head in _HEADS else {}
+    return any(ships.get(name, sha256) != sha256 for name, sha256 in weights.items())
+
+
+@lru_cache
+def _shipped_weights(head: str) -> dict[str, str]:
+    """Name of a checkpoint that ships with a head -> SHA-256 of its weights."""
+    return {name: load(name, head).config.weights_sha256 for name in shipped(head)}
 
 
 def summary(rows: Rows, path: Path, skipped: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.checkpoint import load
 from shared.errors import InputError
 from shared.evaluation.artefacts import index, save_artefact
 from shared.evaluation.results import Results, Row
@@ -95,6 +96,23 @@ def test_tables_are_filled_from_rows(tmp_path: Path) -> None:
     assert "not measured" in matrix(tmp_path / "nowhere")
     assert json.loads((tmp_path / "md17.json").read_text())["version"] == 1
     assert pivot(results.rows()[:1]).startswith("| model [Å] |")
+
+
+def test_tables_say_which_rows_are_of_former_weights(tmp_path: Path) -> None:
+    ships = load("md17s", "forcefield").config.weights_sha256
+    results = Results(tmp_path / "trial.json", "trial", "runs", {})
+    for model, weights in (
+        ("forcefield:md17s", {"md17s": ships}),
+        ("forcefield:3bpa", {"3bpa": "0" * 64}),
+        ("forcefield:runs/mine/3bpa", {"3bpa": "0" * 64}),
+        ("oracle", {}),
+    ):
+        results.put(f"s2l/ethanol/{model}", [row(model, 1.0)], record("a") | {"weights": weights})
+    document = tmp_path / "README.md"
+    document.write_text("<!-- table results=trial part=s2l -->\n<!-- /table -->\n")
+    fill(document, tmp_path)
+    said = document.read_text()
+    assert "Of weights before those that ship now: forcefield:3bpa.\n" in said
 
 
 def test_the_matrix_takes_the_best_model_of_those_measured_everywhere(tmp_path: Path) -> None:
