@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
+from shared.choice import trained_on
 from shared.errors import InputError, some
 from shared.topology import find_molecule
 
@@ -86,14 +87,8 @@ def choose(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Checkpoint
     """
     folders = sorted(shipped("forcefield").items(), key=lambda item: (item[0] != _FIRST, item[0]))
     opened = [open_checkpoint(str(folder)) for _, folder in folders]
-    for checkpoint in opened:
-        found = find_molecule(checkpoint.config.molecules, numbers, positions)
-        if found is not None:
-            return checkpoint, found[1]
-    known = "; ".join(f"{c.config.name}: {some(c.config.molecules)}" for c in opened)
-    raise InputError(
-        f"no shipped force field was trained on this molecule; there are {known or 'none'}; train "
-        "one for it with python -m forcefield.train --config FILE, or name one with --checkpoint"
+    return trained_on(
+        opened, numbers, positions, what="force field", command="python -m forcefield.train"
     )
 
 

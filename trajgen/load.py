@@ -2,7 +2,8 @@
 
 A molecule is recognised by the environment classes of its atoms (`shared.topology`), whatever their
 order. Beside a shared checkpoint NAME the package may ship NAME-MOLECULE, the same model fine-tuned
-for one molecule; it is chosen for that molecule. Everything but `build` and `load_model` works
+for one molecule; it is chosen for that molecule. A frame without a checkpoint gets the one that
+was trained on its molecule. Everything but `build` and `load_model` works
 without torch, so that a command line can say what is wrong at once.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
+from shared.choice import trained_on
 from shared.errors import InputError, some
 from shared.topology import CLASS_ROUNDS, find_molecule, known_classes
 
@@ -24,10 +26,15 @@ __all__ = [
     "acceleration_interval",
     "build",
     "choose",
+    "choose_shipped",
     "load_model",
     "open_checkpoint",
     "recognise",
 ]
+
+
+# Asked before the others that ship: of 3BPA the one that keeps its temperature.
+_FIRST = ("md17s", "3bpa-300K")
 
 
 def _is_positive(value: Any) -> bool:
@@ -116,6 +123,30 @@ def choose(
         checkpoint = open_checkpoint(special)
         recognise(checkpoint.config, numbers, positions)
     return checkpoint, molecule
+
+
+def choose_shipped(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Checkpoint:
+    """The shipped checkpoint that was trained on the molecule of a frame; `choose` has those that
+    were fine-tuned for it. Reproductions of other modes are for those who name them.
+
+    Args:
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+
+    Raises:
+        InputError: there is none; the message says which molecules are known.
+    """
+    names = list(shipped("trajgen"))
+    opened = [open_checkpoint(name) for name in sorted(names, key=lambda name: name not in _FIRST)]
+    own = [
+        c
+        for c in opened
+        if c.config.kind == "residual"
+        and not any(c.folder.name == f"{name}-{m}" for name in names for m in c.config.molecules)
+    ]
+    return trained_on(own, numbers, positions, what="generator", command="python -m trajgen.train")[
+        0
+    ]
 
 
 def acceleration_interval(config: CheckpointConfig, lag_fs: float | None = None) -> float:

@@ -23,7 +23,7 @@ SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
 def sample(
     source: str | Path,
     *,
-    checkpoint: str = "md17s",
+    checkpoint: str | None = None,
     length_ps: float = 10.0,
     interval_fs: float | None = None,
     lag_fs: float | None = None,
@@ -52,7 +52,8 @@ def sample(
     Args:
         source: xyz, extxyz or pdb file with the start frame.
         checkpoint: name of a shipped generator, or a checkpoint folder. If one is shipped for the
-            molecule (NAME-MOLECULE), that one is taken.
+            molecule (NAME-MOLECULE), that one is taken. None: the shipped one that was trained on
+            the molecule.
         length_ps: length, rounded down to whole frames.
         interval_fs: time between frames, a multiple of the lag; None: the lag.
         lag_fs: time step of the model; None: the checkpoint's.
@@ -104,9 +105,19 @@ def sample(
 
     from shared.io import read_start
     from shared.start import degrees_of_freedom, with_velocities
-    from trajgen.load import acceleration_interval, build, choose, open_checkpoint
+    from trajgen.load import (
+        acceleration_interval,
+        build,
+        choose,
+        choose_shipped,
+        open_checkpoint,
+    )
 
-    opened = open_checkpoint(checkpoint)
+    if checkpoint is None:
+        first = read_start(source, frame)
+        opened = choose_shipped(first.numbers, first.positions[0])
+    else:
+        opened = open_checkpoint(checkpoint)
     history_fs = acceleration_interval(opened.config, lag_fs)
     start = read_start(source, frame, history_interval_fs, history_fs)
     chosen, molecule = choose(opened, start.numbers, start.positions[0])
@@ -214,7 +225,8 @@ _OPTIONS: Options = {
         "checkpoint": (
             str,
             "NAME",
-            "name of a shipped generator, or a folder; NAME-MOLECULE is taken where it is shipped",
+            "name of a shipped generator, or a folder; NAME-MOLECULE is taken where it is shipped "
+            "(default: the shipped one that was trained on the molecule)",
         ),
         "lag-fs": (float, "FS", "time step of the model, fs (default: the checkpoint's)"),
         "sampler": (SAMPLERS, None, "how a step is sampled (default: the checkpoint's)"),

@@ -16,6 +16,8 @@ from shared.checkpoint import CheckpointConfig, save
 from shared.data.locate import data_root
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError, some
+from shared.kinetics import temperature
+from shared.metrics.energetics import internal_dof
 from shared.topology import CLASS_ROUNDS
 from shared.training import epoch_loader, optimisers, schedulers
 from trajgen.checkpoints import model_class
@@ -33,6 +35,8 @@ from trajgen.pairs import (
 
 # Validation starts from this many frames of each molecule.
 _VALIDATION_STARTS = 32
+# Mean temperatures of trajectories at one temperature differ by no more than this factor.
+_ONE_TEMPERATURE = 8 / 7
 
 
 def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
@@ -389,7 +393,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         elements=sorted({int(z) for s in module.series for z in s.numbers}),
         molecules=molecules_of(module.series),
         normalisation=normalisation,
-        temperature_K=500.0 if data.source.startswith(("md17", "isomers")) else None,
+        temperature_K=_temperature(module.series, data),
         temperature_convention="3N" if data.source.startswith("md17") else "3N-6",
         defaults={
             "lag_fs": data.lag_fs[1],
@@ -412,6 +416,22 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     )
     card = _card(config, sum(value.numel() for value in weights.values()))
     return save(out / settings.run.name, weights, config, card, overwrite=True)
+
+
+def _temperature(series: Sequence[Series], data: Any) -> float | None:
+    """That of the training frames, K: what the data set states, else what their velocities have;
+    None where trajectories differ by more than a seventh, which is more than one's fluctuates."""
+    if data.source.startswith(("md17", "isomers")):
+        return 500.0
+    found = []
+    for s in series:
+        velocities = s.velocities[data.train[0] + 2 : data.train[1]].astype(np.float64)
+        dof = round(internal_dof(s.positions[0], s.numbers)["all"])
+        if dof > 0:
+            found.append(float(temperature(velocities, s.masses, dof).mean()))
+    if not found or max(found) > _ONE_TEMPERATURE * min(found):
+        return None
+    return round(float(np.mean(found)), 1)
 
 
 def _others(module: Training) -> list[str]:

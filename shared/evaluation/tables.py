@@ -258,10 +258,7 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     results = read_results(path)
     jobs = results["jobs"]
     former = {job for job, record in jobs.items() if _are_former(job, record.get("weights", {}))}
-    return [
-        {**row, "former": row["job"] in former}
-        for row in results["rows"]
-    ]
+    return [{**row, "former": row["job"] in former} for row in results["rows"]]
 
 
 def _are_former(job: str, weights: Mapping[str, str]) -> bool:

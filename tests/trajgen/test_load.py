@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,14 @@ from shared.errors import InputError
 from shared.topology import atom_classes
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen import load
-from trajgen.load import acceleration_interval, choose, load_model, open_checkpoint, recognise
+from trajgen.load import (
+    acceleration_interval,
+    choose,
+    choose_shipped,
+    load_model,
+    open_checkpoint,
+    recognise,
+)
 
 
 def ship(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
@@ -105,6 +113,24 @@ def test_specialist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert chosen("many-ethanol", "ethanol") == (special, "ethanol")
     ship(monkeypatch, special)  # a folder that is given by path has no specialists
     assert chosen(str(shared), "ethanol") == (shared, "ethanol")
+
+
+@pytest.mark.parametrize(
+    ("example", "name"), [("ethanol", "md17s"), ("3bpa", "3bpa-300K"), ("uracil", "md17s")]
+)
+def test_the_shipped_one_that_knows_the_molecule(example: str, name: str) -> None:
+    atoms = ase.io.read(f"examples/{example}.xyz")
+    assert choose_shipped(atoms.numbers, atoms.positions).config.name == name
+
+
+def test_no_shipped_one_knows_the_molecule() -> None:
+    atoms = MOLECULES["water"]
+    with pytest.raises(InputError) as caught:
+        choose_shipped(atoms.numbers, atoms.positions)
+    said = str(caught.value)
+    assert "no shipped generator was trained on this molecule; there are 3bpa-300K: " in said
+    assert "md17s: aspirin, ethanol" in said
+    assert "md17s-" not in said  # neither specialists nor the paper's mode
 
 
 def test_model_and_weights(tiny: Path) -> None:

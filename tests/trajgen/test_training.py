@@ -22,7 +22,7 @@ from shared.training import OptimiserConfig, learning_rate_factor, optimisers, s
 from tests.isomers import write_isomers
 from trajgen.load import load_model, open_checkpoint, recognise
 from trajgen.train import DataConfig, load_more, load_series, main, parser, train
-from trajgen.training import Training, build_model, molecules_of
+from trajgen.training import Training, _temperature, build_model, molecules_of
 
 # Molecules of the data set md17s, made here of fewer atoms.
 ATOMS = {
@@ -375,12 +375,12 @@ def test_isomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ethanol-6, ether-5, ethanol-4, ether-3, ethanol-2 validate" in card
 
 
-def write_trajectory(path: Path, atoms: Any) -> None:
-    """A hundred frames, 0.5 fs apart, that vibrate."""
+def write_trajectory(path: Path, atoms: Any, amplitude: float = 0.02) -> None:
+    """A hundred frames, 0.5 fs apart, that vibrate, Å."""
     frames = []
     for k in range(100):
         moved = atoms.copy()
-        moved.positions += 0.02 * np.sin(0.2 * k + np.arange(3 * len(atoms))).reshape(-1, 3)
+        moved.positions += amplitude * np.sin(0.2 * k + np.arange(3 * len(atoms))).reshape(-1, 3)
         moved.info["time_fs"] = 0.5 * k
         frames.append(moved)
     write(path, frames)
@@ -405,6 +405,21 @@ def test_a_molecule_of_several_files_goes_by_its_formula(tmp_path: Path) -> None
         write_trajectory(Path(path), molecule(name))
     found = molecules_of(load_series(DataConfig(source="xtb", molecules=paths)))
     assert {name: entry["atoms"] for name, entry in found.items()} == {"CH4O": 6, "c": 3}
+
+
+def test_the_temperature_of_trajectories(tmp_path: Path) -> None:
+    """That of their velocities; none where they differ."""
+    paths = []
+    for k, amplitude in enumerate((0.02, 0.02, 0.03)):
+        paths.append(str(tmp_path / f"{k}.extxyz"))
+        write_trajectory(Path(paths[-1]), molecule("H2O"), amplitude)
+    series = load_series(DataConfig(source="xtb", molecules=paths, train=(0, 80)))
+    data = DataConfig(source="xtb", molecules=paths, train=(0, 80))
+    speed = np.square(series[0].velocities[2:80].astype(float)).sum(-1)  # 3 degrees of freedom
+    expected = (speed * series[0].masses).sum(1).mean() * 103.6427 / (3 * 8.617333e-5)
+    assert _temperature(series[:2], data) == pytest.approx(expected, rel=1e-3)
+    assert _temperature(series, data) is None
+    assert _temperature([], DataConfig(source="md17s")) == 500.0
 
 
 def test_frames_without_times_are_refused(tmp_path: Path) -> None:
