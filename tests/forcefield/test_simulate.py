@@ -1,11 +1,7 @@
 """A frame in, molecular dynamics out: what is written, resuming, interruptions, bad input."""
 
-import json
-import os
 import resource
-import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,12 +25,23 @@ from shared.checkpoint import shipped
 from shared.errors import InputError
 from shared.io import read_frames
 from shared.kinetics import temperature
-from shared.record import RunRecord
 from shared.topology import atom_classes, molecule_key
 from shared.units import masses
+from tests import commands
+from tests.commands import (
+    check_help,
+    check_interrupted,
+    check_outputs_are_kept,
+    check_resumed_to_the_bit,
+    environment,
+    sidecar,
+)
 from tests.forcefield.tiny import E0, save_tiny
 
-ROOT = Path(__file__).parents[2]
+COMMAND = "forcefield.simulate"
+check_one_line = partial(commands.check_one_line, COMMAND)
+check_refused = partial(commands.check_refused, COMMAND)
+command = partial(commands.command, COMMAND)
 ETHANOL = molecule("CH3CH2OH")
 
 pytestmark = pytest.mark.filterwarnings("ignore:top= kwargs")
@@ -68,15 +75,6 @@ def run(
         return main([*given, *options])
 
     return call
-
-
-def contents(name: str = "ethanol") -> dict[str, bytes]:
-    """Trajectories and energies in the current folder."""
-    return {p.name: p.read_bytes() for p in Path().glob(f"{name}*") if p.suffix in (".dcd", ".csv")}
-
-
-def sidecar(name: str = "ethanol") -> dict[str, Any]:
-    return json.loads(Path(f"{name}.json").read_text())
 
 
 # ---- what is written -----------------------------------------------------------------------------
@@ -221,28 +219,7 @@ def test_velocities_of_the_file(run: Callable[..., int], tmp_path: Path, capsys)
 
 @pytest.mark.parametrize("ensemble", ["nve", "nose-hoover-chain", "langevin"])
 def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, ensemble: str) -> None:
-    """Interrupted by Ctrl-C and resumed, or extended when done: nothing differs."""
-    options = ["--replicas", "2", "--plot", "--ensemble", ensemble]
-    assert run(*options, "--out", "whole") == 0
-    observe = RunRecord.observe
-
-    def interrupted(self: RunRecord, state: Any) -> None:
-        if state.time_fs > 2.6:
-            raise KeyboardInterrupt
-        observe(self, state)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunRecord, "observe", interrupted)
-        assert run(*options, "--out", "cut") == 1
-    assert sidecar("cut")["status"] == "interrupted"
-    assert sidecar("cut")["n_frames"] == 2
-    assert run(*options, "--out", "cut", "--resume") == 0
-    assert run(*options, "--out", "longer", "--length-ps", "0.003") == 0
-    assert run(*options, "--out", "longer", "--resume") == 0
-    for name in ("cut", "longer"):
-        for ending in ("_r000.dcd", "_r001.dcd", ".csv", ".png"):
-            assert Path(name + ending).read_bytes() == Path("whole" + ending).read_bytes(), ending
-        assert sidecar(name)["stability"] == sidecar("whole")["stability"]
+    check_resumed_to_the_bit(run, monkeypatch, ["--ensemble", ensemble], 2, "dcd")
 
 
 def test_killed_and_resumed(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
@@ -282,24 +259,20 @@ def test_killed_and_resumed(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
 )
 def test_resuming_something_else(run: Callable[..., int], capsys, options, says) -> None:
     assert run() == 0
-    before = contents()
-    capsys.readouterr()
-    assert run("--resume", *options) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert contents() == before
+    check_refused(run, capsys, "--resume", *options, says=says)
 
 
 def test_resuming_with_another_checkpoint_or_molecule(
     run: Callable[..., int], capsys, tmp_path: Path
 ) -> None:
     assert run() == 0
-    capsys.readouterr()
-    assert run("--resume", checkpoint=save_tiny(tmp_path / "tiny", seed=1)) == 2
-    check_one_line(capsys.readouterr().err, "cannot resume with checkpoint sha256")
+    other = save_tiny(tmp_path / "tiny", seed=1)
+    says = "cannot resume with checkpoint sha256"
+    check_refused(run, capsys, "--resume", says=says, checkpoint=other)
     water = tmp_path / "water.xyz"
     molecule("H2O").write(water)
-    assert run("--resume", "--out", "ethanol", source=water) == 2
-    check_one_line(capsys.readouterr().err, "cannot resume with molecule H2O")
+    options, says = ("--resume", "--out", "ethanol"), "cannot resume with molecule H2O"
+    check_refused(run, capsys, *options, says=says, source=water)
 
 
 def test_resuming_with_other_degrees_of_freedom(
@@ -345,40 +318,13 @@ def test_energies_that_do_not_fit_leave_whole_rows(tmp_path: Path) -> None:
 # ---- interruptions -------------------------------------------------------------------------------
 
 
-def command(checkpoint: str | Path, source: Path, *options: str) -> list[str]:
-    given = ["--from", str(source), "--checkpoint", str(checkpoint), *options]
-    return [sys.executable, "-m", "forcefield.simulate", *given]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
 # Random weights hold no molecule for long, so atoms hardly move while a run is interrupted.
 SLOW = ["--ensemble", "langevin", "--temperature", "1", "--timestep-fs", "0.01"]
 
 
 def test_ctrl_c(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(tiny, ethanol, *SLOW, "--interval-fs", "0.1", "--length-ps", "1"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    energies = tmp_path / "ethanol.csv"
-    while not (energies.exists() and energies.read_text().count("\n") > 5):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("forcefield.simulate: interrupted; what was written is")
-    assert "Traceback" not in said
-    said = sidecar(tmp_path / "ethanol")
-    assert said["status"] == "interrupted"
-    trajectory = mdtraj.load(tmp_path / "ethanol.dcd", top=tmp_path / "ethanol.pdb")
-    assert trajectory.n_frames == said["n_frames"]
+    options = [*SLOW, "--interval-fs", "0.1", "--length-ps", "1"]
+    check_interrupted(command(tiny, ethanol, *options), tmp_path)
 
 
 def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
@@ -504,13 +450,6 @@ def test_a_molecule_without_a_key(tmp_path: Path, ethanol: Path, capsys) -> None
 # ---- bad input -----------------------------------------------------------------------------------
 
 
-def check_one_line(said: str, expected: str) -> None:
-    lines = said.splitlines()
-    assert len(lines) == 1, said
-    assert lines[0].startswith("forcefield.simulate: ")
-    assert expected in lines[0]
-
-
 BAD_FILES = {
     "empty": ("", "empty"),
     "close": ("2\n\nH 0 0 0\nH 0 0 0.3\n", "less than 0.4 Å"),
@@ -527,9 +466,7 @@ def test_bad_files(run: Callable[..., int], tmp_path: Path, capsys, kind: str) -
     text, says = BAD_FILES[kind]
     path = tmp_path / "bad.xyz"
     path.write_text(text)
-    assert run(source=path) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert list(Path().iterdir()) == []
+    check_refused(run, capsys, says=says, source=path)
 
 
 BAD_OPTIONS = {
@@ -556,9 +493,7 @@ BAD_OPTIONS = {
 @pytest.mark.parametrize("kind", BAD_OPTIONS)
 def test_bad_options(run: Callable[..., int], capsys, kind: str) -> None:
     options, says = BAD_OPTIONS[kind]
-    assert run(*options) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert list(Path().iterdir()) == []
+    check_refused(run, capsys, *options, says=says)
 
 
 def test_bad_arguments_of_the_function(tiny: Path, ethanol: Path) -> None:
@@ -575,39 +510,15 @@ def test_choices(run: Callable[..., int], capsys) -> None:
 
 
 def test_existing_outputs_are_kept(run: Callable[..., int], capsys) -> None:
-    assert run("--seed", "1") == 0
-    before = contents()
-    capsys.readouterr()
-    assert run() == 2
-    check_one_line(capsys.readouterr().err, "is there already")
-    assert contents() == before
-    Path("other.csv").touch()
-    assert run("--out", "other") == 2
-    check_one_line(capsys.readouterr().err, "other.csv is there already")
-    assert run("--overwrite") == 0
-    assert contents() != before
+    check_outputs_are_kept(COMMAND, run, capsys, "csv")
 
 
 def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, forcefield.simulate\n"
-        "try: forcefield.simulate.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'ase', 'mdtraj', 'rich', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    text = " ".join(done.stdout.split())
-    for expected in (
-        "length of the trajectory, ps (default: 10.0)",
+    check_help(
+        COMMAND,
         "time step, fs (default: the checkpoint's, else 0.5)",
         "(default: the shipped one that was trained on the molecule)",
-        "(default: dcd)",
-    ):
-        assert expected in text
+    )
 
 
 def test_console_script(tiny: Path, ethanol: Path, tmp_path: Path) -> None:

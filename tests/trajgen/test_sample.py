@@ -3,12 +3,9 @@
 import io
 import json
 import logging
-import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,12 +25,25 @@ from shared.kinetics import temperature
 from shared.record import RunRecord
 from shared.run import FORMATS
 from shared.units import masses
+from tests import commands
+from tests.commands import (
+    ROOT,
+    check_help,
+    check_interrupted,
+    check_outputs_are_kept,
+    check_resumed_to_the_bit,
+    contents,
+    environment,
+)
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen import sample as module
 from trajgen.sample import main, sample
 from trajgen.samplers import SAMPLERS
 
-ROOT = Path(__file__).parents[2]
+COMMAND = "trajgen.sample"
+check_one_line = partial(commands.check_one_line, COMMAND)
+check_refused = partial(commands.check_refused, COMMAND)
+command = partial(commands.command, COMMAND)
 EXAMPLES = ROOT / "examples"
 
 pytestmark = pytest.mark.filterwarnings("ignore:top= kwargs")
@@ -55,11 +65,6 @@ def run(
         return main([*given, *options])
 
     return call
-
-
-def contents(name: str = "ethanol") -> dict[str, bytes]:
-    """The trajectories in the current folder."""
-    return {p.name: p.read_bytes() for p in Path().glob(f"{name}*") if p.suffix in (".dcd", ".h5")}
 
 
 # ---- what is written -----------------------------------------------------------------------------
@@ -232,32 +237,7 @@ def test_examples(name: str) -> None:
 
 @pytest.mark.parametrize("format", ["dcd", "extxyz"])
 def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, format: str) -> None:
-    """Interrupted by Ctrl-C and resumed, or extended when done: nothing differs."""
-    options = ["--replicas", "2", "--plot", "--format", format]
-    assert run(*options, "--out", "whole") == 0
-    observe = RunRecord.observe
-
-    def interrupted(self: RunRecord, state: Any) -> None:
-        if state.time_fs > 2.6:
-            raise KeyboardInterrupt
-        observe(self, state)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunRecord, "observe", interrupted)
-        assert run(*options, "--out", "cut") == 1
-    assert json.loads(Path("cut.json").read_text())["status"] == "interrupted"
-    assert json.loads(Path("cut.json").read_text())["n_frames"] == 5
-    assert run(*options, "--out", "cut", "--resume") == 0
-    assert run(*options, "--out", "longer", "--length-ps", "0.003") == 0
-    assert run(*options, "--out", "longer", "--resume") == 0
-    whole = json.loads(Path("whole.json").read_text())
-    for name in ("cut", "longer"):
-        for replica in ("_r000", "_r001"):
-            ending = f"{replica}.{format}"
-            assert Path(name + ending).read_bytes() == Path("whole" + ending).read_bytes()
-        sidecar = json.loads(Path(f"{name}.json").read_text())
-        assert sidecar["stability"] == whole["stability"]
-        assert Path(f"{name}.png").read_bytes() == Path("whole.png").read_bytes()
+    check_resumed_to_the_bit(run, monkeypatch, ["--format", format], 5, format)
 
 
 def test_resuming_what_is_done_changes_nothing(run: Callable[..., int], capsys) -> None:
@@ -294,61 +274,29 @@ def test_resuming_what_was_stopped_before_its_first_frame(
 )
 def test_resuming_something_else(run: Callable[..., int], capsys, options, says) -> None:
     assert run() == 0
-    before = contents()
-    capsys.readouterr()
-    assert run("--resume", *options) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert contents() == before
+    check_refused(run, capsys, "--resume", *options, says=says)
 
 
 def test_resuming_with_another_checkpoint_or_molecule(
     run: Callable[..., int], capsys, tmp_path: Path
 ) -> None:
     assert run() == 0
-    capsys.readouterr()
     other = save_tiny(tmp_path / "tiny", history="acceleration")
-    assert run("--resume", checkpoint=other) == 2
-    check_one_line(capsys.readouterr().err, "cannot resume with checkpoint sha256")
+    says = "cannot resume with checkpoint sha256"
+    check_refused(run, capsys, "--resume", says=says, checkpoint=other)
     water = tmp_path / "water.xyz"
     MOLECULES["water"].write(water)
-    assert run("--resume", "--out", "ethanol", source=water) == 2
-    check_one_line(capsys.readouterr().err, "cannot resume with molecule water")
+    options, says = ("--resume", "--out", "ethanol"), "cannot resume with molecule water"
+    check_refused(run, capsys, *options, says=says, source=water)
 
 
 # ---- interruptions -------------------------------------------------------------------------------
 
 
-def command(checkpoint: str | Path, source: Path, *options: str) -> list[str]:
-    given = ["--from", str(source), "--checkpoint", str(checkpoint), *options]
-    return [sys.executable, "-m", "trajgen.sample", *given]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
 def test_ctrl_c(tmp_path: Path) -> None:
     """With a shipped model: untrained ones break their molecule before they are interrupted."""
-    process = subprocess.Popen(
-        command("md17s", ROOT / "examples" / "ethanol.xyz", "--length-ps", "100"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    sidecar = tmp_path / "ethanol.json"
-    while not (sidecar.exists() and json.loads(sidecar.read_text())["n_frames"]):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("trajgen.sample: interrupted; what was written is")
-    assert "Traceback" not in said
-    said = json.loads(sidecar.read_text())
-    assert said["status"] == "interrupted"
-    trajectory = mdtraj.load(tmp_path / "ethanol.dcd", top=tmp_path / "ethanol.pdb")
-    assert trajectory.n_frames == said["n_frames"]
+    options = "md17s", EXAMPLES / "ethanol.xyz", "--length-ps", "100"
+    check_interrupted(command(*options), tmp_path)
 
 
 def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
@@ -385,13 +333,6 @@ def test_when_no_replica_is_whole(run: Callable[..., int], capsys) -> None:
 # ---- bad input -----------------------------------------------------------------------------------
 
 
-def check_one_line(said: str, expected: str) -> None:
-    lines = said.splitlines()
-    assert len(lines) == 1, said
-    assert lines[0].startswith("trajgen.sample: ")
-    assert expected in lines[0]
-
-
 def xyz(name: str = "CH3CH2OH", comment: str = "") -> str:
     """A structure as text."""
     atoms = molecule(name)
@@ -425,9 +366,7 @@ def test_bad_files(run: Callable[..., int], tmp_path: Path, capsys, kind: str) -
     text, says = BAD_FILES[kind]
     path = tmp_path / "bad.xyz"
     path.write_text(text)
-    assert run(source=path) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert list(Path().iterdir()) == []
+    check_refused(run, capsys, says=says, source=path)
 
 
 BAD_OPTIONS = {
@@ -460,9 +399,7 @@ BAD_OPTIONS = {
 @pytest.mark.parametrize("kind", BAD_OPTIONS)
 def test_bad_options(run: Callable[..., int], capsys, kind: str) -> None:
     options, says = BAD_OPTIONS[kind]
-    assert run(*options) == 2
-    check_one_line(capsys.readouterr().err, says)
-    assert list(Path().iterdir()) == []
+    check_refused(run, capsys, *options, says=says)
 
 
 @pytest.mark.parametrize(
@@ -509,17 +446,7 @@ def test_bad_checkpoints(run: Callable[..., int], tmp_path: Path, capsys) -> Non
 
 
 def test_existing_outputs_are_kept(run: Callable[..., int], capsys) -> None:
-    assert run("--seed", "1") == 0
-    before = contents()
-    capsys.readouterr()
-    assert run() == 2
-    check_one_line(capsys.readouterr().err, "is there already")
-    assert contents() == before
-    Path("other.png").touch()
-    assert run("--out", "other", "--plot") == 2
-    check_one_line(capsys.readouterr().err, "other.png is there already")
-    assert run("--overwrite") == 0
-    assert contents() != before
+    check_outputs_are_kept(COMMAND, run, capsys, "png", "--plot")
 
 
 @pytest.mark.parametrize("name", ["ethanol.extxyz", "ethanol.pdb", "ethanol_r003.extxyz"])
@@ -548,25 +475,11 @@ def test_exit_code_of_the_process(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_help_says_units_and_defaults_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, trajgen.sample\n"
-        "try: trajgen.sample.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'ase', 'mdtraj', 'rich', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    text = " ".join(done.stdout.split())
-    for expected in (
-        "length of the trajectory, ps (default: 10.0)",
+    check_help(
+        COMMAND,
         "time between frames, fs, a multiple of the lag (default: the lag)",
-        "(default: md17s)",
-        "(default: dcd)",
-    ):
-        assert expected in text
+        "(default: the shipped one that was trained on the molecule)",
+    )
 
 
 def test_choices_are_those_there_are() -> None:
