@@ -121,11 +121,17 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         ),
     ):
         key = line[-1]
-        name = f"{key.model}, {key.variant}" if key.variant else key.model
+        name = f"{_named(key.model)}, {key.variant}" if key.variant else _named(key.model)
         found = cells[line]
         lines.append([*line[:-1], name, *(_cell(found.get(c), interval) for c in columns)])
     notes = _notes(rows, apart, across)
     return _markdown(lines) + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
+
+
+def _named(model: str) -> str:
+    """A model as tables show it: of a checkpoint in a folder its name."""
+    head, colon, name = model.partition(":")
+    return f"{head}{colon}{Path(name).name}" if colon else model
 
 
 def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
@@ -199,7 +205,7 @@ def _of_best_model(rows: Rows, *, highest: bool) -> str:
     (model, variant, horizon), values = min(
         groups.items(), key=lambda item: (-len(item[1]), sign * np.median(item[1]))
     )
-    name = f"{model}, {variant}" if variant else model
+    name = f"{_named(model)}, {variant}" if variant else _named(model)
     spread = f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else ""
     return f"{_number(float(np.median(values)))}{spread}; {name}; {horizon}"
 

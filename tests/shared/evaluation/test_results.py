@@ -127,9 +127,9 @@ def test_the_matrix_takes_the_best_model_of_those_measured_everywhere(tmp_path: 
     rows.append(row("forcefield:special", 0.01, **columns))
     results.put("s2l/ethanol/a", rows, record("a"))
     text = matrix(tmp_path, without=["egnn"])
-    cell = "0.3 (0.2 to 0.4); forcefield:runs/all; 1000 frames"
+    cell = "0.3 (0.2 to 0.4); forcefield:all; 1000 frames"
     assert f"| force field | {cell} | not measured |" in text
-    assert "runs/egnn" in matrix(tmp_path)
+    assert "forcefield:egnn" in matrix(tmp_path)
 
 
 def test_what_differs_gets_a_line_and_an_order(tmp_path: Path) -> None:
