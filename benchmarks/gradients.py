@@ -1,4 +1,4 @@
-"""python benchmarks/gradients.py: are forces the slope of the energy, if the diffusion copies positions?
+"""python benchmarks/gradients.py: what are forces worth if the diffusion copies positions?
 
 A public implementation of GGND hands its global branch a copy of the positions, which autograd does
 not follow: the energy is right, its forces lack a part. Here the same is done to ours, on one test
@@ -96,7 +96,9 @@ def by_differences(model: Potential, types: Tensor, x: Tensor, atoms: Tensor) ->
     moved[range(size, 2 * size), range(size)] -= STEP
     shape = (2 * size, *x.shape[1:])
     many = types.expand(2 * size, -1), moved.view(shape), atoms.expand(2 * size, -1)
-    energies = torch.cat([model.energy(*part) for part in zip(*(m.split(9) for m in many))])
+    energies = torch.cat(
+        [model.energy(*part) for part in zip(*(m.split(9) for m in many), strict=True)]
+    )
     return ((energies[:size] - energies[size:]) / (2 * STEP)).view(x.shape)
 
 
