@@ -33,6 +33,7 @@ from shared.layers.tensor import building_in
 CONFIG = "configs/forcefield/3bpa-mace-ggnd.yaml"
 SEEDS = (0, 1, 2)
 STEP = 1e-4  # Å
+AT_ONCE = 9  # molecules
 
 
 class Copied(nn.Module):
@@ -97,7 +98,7 @@ def by_differences(model: Potential, types: Tensor, x: Tensor, atoms: Tensor) ->
     shape = (2 * size, *x.shape[1:])
     many = types.expand(2 * size, -1), moved.view(shape), atoms.expand(2 * size, -1)
     energies = torch.cat(
-        [model.energy(*part) for part in zip(*(m.split(9) for m in many), strict=True)]
+        [model.energy(*part) for part in zip(*(m.split(AT_ONCE) for m in many), strict=True)]
     )
     return ((energies[:size] - energies[size:]) / (2 * STEP)).view(x.shape)
 

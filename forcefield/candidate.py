@@ -2,7 +2,6 @@
 and the engines `sgdml` and `xtb` that made the references, moved by the same integrators.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
+from forcefield.priors import PRIORS
 from forcefield.propagator import (
     Ensemble,
     EnsembleKind,
@@ -51,7 +51,7 @@ class Dynamics:
         timestep_fs: None: the reference's own.
         weights: name -> SHA-256.
         potential: gives the network, where the forces are one's.
-        model: what else than weights makes the forces.
+        model: what else than weights makes the forces, if anything does.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Dynamics:
         self._potential = potential
         self.weights = weights or {}
         self.random: tuple[Variant, ...] = ("unknown", "nvt")
-        self.identity = " ".join([name, *self.weights.values(), model])
+        self.identity = " ".join([name, *self.weights.values(), *([model] if model else [])])
 
     def variants(self, system: System) -> tuple[Variant, ...]:
         return ("fitted", "unknown", "nve") if _like_md17(system) else ("nve", "nvt")
@@ -193,7 +193,7 @@ def open_candidate(name: str) -> Dynamics:
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}
-    model = json.dumps(opened.config.model, sort_keys=True)
+    model = " ".join(name for name in PRIORS if opened.config.model.get(name))
     return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights, potential, model)
 
 

@@ -53,8 +53,7 @@ class DataConfig:
 
     Args:
         source: 3bpa, rmd17, md17, md17s, isomers (the GFN2-xTB set), xtb or extxyz.
-        molecules: names in that data set, one given twice counts twice; for xtb and extxyz, paths;
-            unused for 3bpa and isomers.
+        molecules: names in that data set; for xtb and extxyz, paths; unused for 3bpa and isomers.
         train: frames of each molecule to train on; null: all of the split.
         validation: frames of each molecule to validate on; null: all of the split. Of a random
             split a fifth at most, and a tenth for null.

@@ -19,6 +19,7 @@ from forcefield.compiled import compile_training_step, evaluator
 from forcefield.labelled import FrameBatches, as_graphs, dense_batch, split_of, type_indices
 from forcefield.load import load_potential
 from forcefield.potential import Potential, energy_and_forces
+from forcefield.priors import PRIORS
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms
@@ -158,7 +159,7 @@ def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potentia
         potential = Potential(**model, **constants)
     if init is not None:
         ours, theirs = potential.description()[0], init.potential.description()[0]
-        if differ := [name for name in ours if ours[name] != theirs[name]]:
+        if differ := [name for name in ours if ours[name] != theirs[name] and name not in PRIORS]:
             raise InputError(
                 f"run.init: checkpoint {init.config.name} has {differ[0]} {theirs[differ[0]]}, "
                 f"the config {ours[differ[0]]}"

@@ -195,10 +195,10 @@ def check_same_run(
     from shared.provenance import provenance
 
     folder = Path(folder)
-    stored = _read_yaml(folder / RESOLVED)
+    stored = dict(_mapping(_read_yaml(folder / RESOLVED), folder))
     for name, section in vars(settings).items():
         if is_dataclass(section):
-            stored[name] = _with_new_keys(stored.get(name) or {}, section)
+            stored[name] = _with_new_keys(_mapping(stored.get(name, {}), folder), section)
     stored = _flat(stored)
     now = _flat(resolved(settings))
     for name in [*now, *(name for name in stored if name not in now)]:
@@ -218,13 +218,21 @@ def check_same_run(
             )
 
 
+def _mapping(value: Any, folder: Path) -> Mapping[str, Any]:
+    """A part of a stored config that has keys; refuses anything else."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{folder / RESOLVED}: no config of a training; choose another run.out")
+    return value
+
+
 def _with_new_keys(stored: Mapping[str, Any], section: Any) -> dict[str, Any]:
     """A stored section with the defaults of the keys that it does not have."""
     found = dict(stored)
     for key in fields(section):
         value = getattr(section, key.name)
         if is_dataclass(value):
-            found[key.name] = _with_new_keys(found.get(key.name) or {}, value)
+            below = found.get(key.name, {})
+            found[key.name] = _with_new_keys(below, value) if isinstance(below, Mapping) else below
         elif key.name not in found and key.default is not MISSING:
             found[key.name] = resolved(key.default)
         elif key.name not in found and key.default_factory is not MISSING:

@@ -144,9 +144,9 @@ def choose_shipped(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> Checkpoi
         if c.config.kind == "residual"
         and not any(c.folder.name == f"{name}-{m}" for name in names for m in c.config.molecules)
     ]
-    return trained_on(own, numbers, positions, what="generator", command="python -m trajgen.train")[
-        0
-    ]
+    command = "python -m trajgen.train"
+    checkpoint, _ = trained_on(own, numbers, positions, what="generator", command=command)
+    return checkpoint
 
 
 def acceleration_interval(config: CheckpointConfig, lag_fs: float | None = None) -> float:

@@ -35,7 +35,8 @@ from trajgen.pairs import (
 
 # Validation starts from this many frames of each molecule.
 _VALIDATION_STARTS = 32
-# Mean temperatures of trajectories at one temperature differ by no more than this factor.
+# Mean temperatures of trajectories that are said to have one differ by no more than this factor: at
+# constant energy two of 3BPA at 300 K differed by 1.146.
 _ONE_TEMPERATURE = 8 / 7
 
 
@@ -419,14 +420,18 @@ def release(module: Training, settings: Any, out: Path) -> Path:
 
 
 def _temperature(series: Sequence[Series], data: Any) -> float | None:
-    """That of the training frames, K: what the data set states, else what their velocities have;
-    None where trajectories differ by more than a seventh, which is more than one's fluctuates."""
+    """That of the training frames, K: what the data set states, else what their velocities have.
+
+    None where trajectories differ by more than `_ONE_TEMPERATURE`, and where velocities are
+    differences over several frames, which are too slow."""
     if data.source.startswith(("md17", "isomers")):
         return 500.0
     found = []
     for s in series:
         velocities = s.velocities[data.train[0] + 2 : data.train[1]].astype(np.float64)
         dof = round(internal_dof(s.positions[0], s.numbers)["all"])
+        if not np.isfinite(velocities).all():
+            return None
         if dof > 0:
             found.append(float(temperature(velocities, s.masses, dof).mean()))
     if not found or max(found) > _ONE_TEMPERATURE * min(found):

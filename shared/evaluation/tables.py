@@ -12,7 +12,7 @@ docs/results; the other words are columns of its rows, with one value or several
 gives each horizon a column instead; what else differs gets a line of its own. `interval=no` leaves
 the intervals out.
 
-    <!-- table matrix without=egnn,gmn -->
+    <!-- table matrix without=md17s-egnn,md17s-gmn -->
 
 is both heads on all data sets; `without` names checkpoints that are no model of a head.
 """
@@ -110,6 +110,7 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         line = (*(row[name] for name in apart), Key(row["model"], row["variant"]))
         cells.setdefault(line, {})[row[across]] = row
     orders = [_order(rows, name) for name in apart]
+    names = _names(rows)
     units = {row["unit"] for row in rows} - {"1"}
     unit = f" [{units.pop()}]" if len(units) == 1 else ""
     lines = [[*apart, f"model{unit}", *columns]]
@@ -121,15 +122,21 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         ),
     ):
         key = line[-1]
-        name = f"{_named(key.model)}, {key.variant}" if key.variant else _named(key.model)
+        name = ", ".join(filter(None, (names[key.model], key.variant)))
         found = cells[line]
         lines.append([*line[:-1], name, *(_cell(found.get(c), interval) for c in columns)])
     notes = _notes(rows, apart, across)
     return _markdown(lines) + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
 
 
-def _named(model: str) -> str:
-    """A model as tables show it: of a checkpoint in a folder its name."""
+def _names(rows: Rows) -> dict[str, str]:
+    """Models as tables show them: of a checkpoint in a folder its name, if no other has it."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    short = [_short(model) for model in models]
+    return {m: name if short.count(name) == 1 else m for m, name in zip(models, short, strict=True)}
+
+
+def _short(model: str) -> str:
     head, colon, name = model.partition(":")
     return f"{head}{colon}{Path(name).name}" if colon else model
 
@@ -138,8 +145,8 @@ def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
     """What rows note as "subject: words". Where the best trivial predictor is not the same in all
     cells, each is named with its columns, and with its lines where those differ too."""
     best, others = "best trivial: ", list[str]()
-    if former := dict.fromkeys(row["model"] for row in rows if row.get("former")):
-        others.append(f"of weights before those that ship now: {', '.join(former)}")
+    if former := _names([row for row in rows if row.get("former")]):
+        others.append(f"of weights before those that ship now: {', '.join(former.values())}")
     found: dict[str, dict[str, dict[str, None]]] = {}  # line -> predictor -> columns
     for row in rows:
         note = row["note"]
@@ -205,7 +212,7 @@ def _of_best_model(rows: Rows, *, highest: bool) -> str:
     (model, variant, horizon), values = min(
         groups.items(), key=lambda item: (-len(item[1]), sign * np.median(item[1]))
     )
-    name = f"{_named(model)}, {variant}" if variant else _named(model)
+    name = ", ".join(filter(None, (_short(model), variant)))
     spread = f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else ""
     return f"{_number(float(np.median(values)))}{spread}; {name}; {horizon}"
 
@@ -269,9 +276,9 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def _are_former(job: str, weights: Mapping[str, str]) -> bool:
     """Whether a job's weights are of a shipped checkpoint, and no longer what ships."""
-    head = job.rpartition("/")[2].partition(":")[0]
+    head, _, name = job.split("/", 2)[-1].partition(":")
     ships = _shipped_weights(head) if head in _HEADS else {}
-    return any(ships.get(name, sha256) != sha256 for name, sha256 in weights.items())
+    return name in ships and any(ships.get(n, sha256) != sha256 for n, sha256 in weights.items())
 
 
 @lru_cache

@@ -33,10 +33,17 @@ def spread_out() -> dict[str, Tensor]:
     return {**inputs, "positions": 1.3 * inputs["positions"]}
 
 
+def test_padding_has_none(option: str) -> None:
+    inputs = spread_out()
+    types = torch.where(inputs["atoms"], inputs["types"], 0)  # hydrogens, if they were atoms
+    found = prior(option)(types, all_pairs(inputs["positions"], inputs["atoms"]))
+    assert found[~inputs["atoms"]].abs().max() == 0
+
+
 def test_it_is_added_to_the_network(option: str) -> None:
     inputs = batch() if option == "zbl" else spread_out()
     pairs = all_pairs(inputs["positions"], inputs["atoms"])
-    own = (prior(option)(inputs["types"], pairs) * inputs["atoms"]).sum(1)
+    own = prior(option)(inputs["types"], pairs).sum(1)
     assert own.max() > 0.01
     found = tiny("mace", **{option: True}).energy(**inputs) - tiny("mace").energy(**inputs)
     torch.testing.assert_close(found, own, atol=1e-12, rtol=0)
@@ -95,11 +102,12 @@ def test_wall_before_a_hydrogen() -> None:
 
 
 def test_wall_lets_a_hydrogen_change_its_partner() -> None:
-    """Half way between two carbons is near both: no more to climb than near one."""
+    """Bound to either of two carbons it has nothing to climb, however far the other is."""
     term = prior("hydrogen_wall", [1, 6])
     types, atoms = torch.tensor([[1, 0, 1]]), torch.ones(1, 3, dtype=torch.bool)
-    x = torch.tensor([[[-1.3, 0, 0], [0, 0, 0], [1.3, 0, 0]]], dtype=torch.float64)
-    assert term(types, all_pairs(x, atoms)).sum() == 0
+    for place in (-0.65, 0.65):  # 1.1 Å from one, 2.4 Å from the other
+        x = torch.tensor([[[-1.75, 0, 0], [place, 0, 0], [1.75, 0, 0]]], dtype=torch.float64)
+        assert term(types, all_pairs(x, atoms)).sum() == 0
 
 
 def test_wall_is_of_hydrogens_alone() -> None:

@@ -219,7 +219,8 @@ def test_velocities_of_the_file(run: Callable[..., int], tmp_path: Path, capsys)
 
 @pytest.mark.parametrize("ensemble", ["nve", "nose-hoover-chain", "langevin"])
 def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, ensemble: str) -> None:
-    check_resumed_to_the_bit(run, monkeypatch, ["--ensemble", ensemble], 2, "dcd")
+    endings = "_r000.dcd", "_r001.dcd", ".csv", ".png"
+    check_resumed_to_the_bit(run, monkeypatch, ["--ensemble", ensemble], 2, *endings)
 
 
 def test_killed_and_resumed(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ SLOW = ["--ensemble", "langevin", "--temperature", "1", "--timestep-fs", "0.01"]
 
 def test_ctrl_c(tiny: Path, ethanol: Path, tmp_path: Path) -> None:
     options = [*SLOW, "--interval-fs", "0.1", "--length-ps", "1"]
-    check_interrupted(command(tiny, ethanol, *options), tmp_path)
+    check_interrupted(COMMAND, command(tiny, ethanol, *options), tmp_path)
 
 
 def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:

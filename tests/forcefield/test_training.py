@@ -258,6 +258,9 @@ def test_fine_tuning_starts_from_a_checkpoint(data: Path, trained: Path, tmp_pat
     assert model.e0[0] != BASES[1]
     for name, value in first.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
+    walled = {"e0": "fit", "hydrogen_wall": True}  # has no weights: may come with the fine-tuning
+    chosen = settings(data, tmp_path, run=init, data=only_water, potential=walled)
+    assert build_potential(chosen, load_labelled(chosen.data, "train")).wall is not None
     other = settings(data, tmp_path, run=init, backbone={"name": "nequip", "options": {}})
     with pytest.raises(InputError, match="checkpoint tiny has backbone segno, the config nequip"):
         build_potential(other, load_labelled(other.data, "train"))

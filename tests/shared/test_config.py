@@ -180,6 +180,11 @@ def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
     check(*same)
     with pytest.raises(InputError, match=r"has model\.channels 32, the config 8"):
         check(*same, "--model.channels", "8")
+    for broken in ("", "[1]", "model: 3"):
+        stored.write_text(broken)
+        with pytest.raises(InputError):
+            check(*same)
+    stored.write_text(yaml.safe_dump(older))
     data.write_text("2")
     with pytest.raises(InputError, match=r"data\.xyz has changed since the run began"):
         check(*same)

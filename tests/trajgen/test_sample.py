@@ -237,7 +237,8 @@ def test_examples(name: str) -> None:
 
 @pytest.mark.parametrize("format", ["dcd", "extxyz"])
 def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, format: str) -> None:
-    check_resumed_to_the_bit(run, monkeypatch, ["--format", format], 5, format)
+    endings = f"_r000.{format}", f"_r001.{format}", ".png"
+    check_resumed_to_the_bit(run, monkeypatch, ["--format", format], 5, *endings)
 
 
 def test_resuming_what_is_done_changes_nothing(run: Callable[..., int], capsys) -> None:
@@ -296,7 +297,7 @@ def test_resuming_with_another_checkpoint_or_molecule(
 def test_ctrl_c(tmp_path: Path) -> None:
     """With a shipped model: untrained ones break their molecule before they are interrupted."""
     options = "md17s", EXAMPLES / "ethanol.xyz", "--length-ps", "100"
-    check_interrupted(command(*options), tmp_path)
+    check_interrupted(COMMAND, command(*options), tmp_path)
 
 
 def test_full_disk(run: Callable[..., int], monkeypatch, capsys) -> None:
