@@ -1,9 +1,9 @@
 """Which generator: molecules are recognised in any order of atoms, specialists are preferred."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
 import torch
@@ -12,6 +12,8 @@ from ase.build import molecule
 from shared import checkpoint as checkpoints
 from shared.checkpoint import CONFIG
 from shared.errors import InputError
+from shared.io import read_start
+from shared.start import with_velocities
 from shared.topology import atom_classes
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen import load
@@ -119,8 +121,11 @@ def test_specialist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("example", "name"), [("ethanol", "md17s"), ("3bpa", "3bpa-300K"), ("uracil", "md17s")]
 )
 def test_the_shipped_one_that_knows_the_molecule(example: str, name: str) -> None:
-    atoms = ase.io.read(f"examples/{example}.xyz")
-    assert choose_shipped(atoms.numbers, atoms.positions).config.name == name
+    start = read_start(f"examples/{example}.xyz")
+    config = choose_shipped(start.numbers, start.positions[0]).config
+    assert config.name == name
+    drawn, _ = with_velocities(replace(start, velocities=None), config, None, seed=0)
+    assert np.isfinite(drawn.velocities).all()
 
 
 def test_no_shipped_one_knows_the_molecule() -> None:
