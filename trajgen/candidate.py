@@ -21,19 +21,22 @@ __all__ = ["GeneratorCandidate", "open_candidate"]
 class GeneratorCandidate:
     """A checkpoint with its own lag, sampler and steps, fine-tuned weights where they ship.
 
-    Of the past it takes the velocity, and (`fitted`) the acceleration that shows the friction.
+    Of the past it takes the velocity, and (`fitted`) the acceleration that shows the friction; a
+    one-step predictor takes the velocity alone, and nothing of it is random.
     """
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         self.name, self._checkpoint = name, checkpoint
         self.weights: dict[str, str] = {}
-        self.random: tuple[Variant, ...] = ("fitted", "unknown")
+        predictor = checkpoint.config.kind == "regression"
+        self._variants: tuple[Variant, ...] = ("unknown",) if predictor else ("fitted", "unknown")
+        self.random: tuple[Variant, ...] = () if predictor else self._variants
         beside = [checkpoint.folder, *_specialists(checkpoint)]
         self.identity = " ".join(open_checkpoint(str(f)).config.weights_sha256 for f in beside)
         self._built: dict[str, Generator] = {}
 
     def variants(self, system: System) -> tuple[Variant, ...]:
-        return ("fitted", "unknown")
+        return self._variants
 
     def step_fs(self, system: System) -> float:
         return self.propagator(system, "fitted").lag_fs
