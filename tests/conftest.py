@@ -1,7 +1,8 @@
-"""What every test gets: one thread per process, one seed, and skips that say what is missing."""
+"""What every test gets: one thread per process, one seed, Ctrl-C, skips that say what is missing."""
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # Started in the background of a script, this process and its children would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
