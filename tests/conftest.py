@@ -1,4 +1,4 @@
-"""What every test gets: one thread per process, one seed, Ctrl-C, skips that say what is missing."""
+"""What every test gets: one thread, one seed, Ctrl-C, and skips that say what is missing."""
 
 import importlib.util
 import os
