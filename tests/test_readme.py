@@ -165,7 +165,9 @@ def test_python_blocks_compile_and_import(page: Path) -> None:
         compile(block, page.name, "exec")
         for line in re.findall(r"^(?:import|from) .*$", block, re.M):
             if "MDAnalysis" not in line or find_spec("MDAnalysis"):  # of the extra `test`
-                exec(line, {})
+                names: dict[str, object] = {}
+                exec(line, names)
+                assert set(names) - {"__builtins__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

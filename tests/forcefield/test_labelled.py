@@ -249,7 +249,9 @@ def test_sound_forces_bring_none(tmp_path: Path, spread: float) -> None:
     data = write_vibrations(tmp_path / "a.xyz", 1.0, spread)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_labelled(data, "train")
+        found = load_labelled(data, "train")
+    assert all(np.isfinite(frames.forces).all() and len(frames) for frames in found)
+    assert found
 
 
 def test_labels_of_an_xtb_file_have_the_names_it_gives_them(tmp_path: Path) -> None:
