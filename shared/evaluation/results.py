@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ class Row:
         }
 
 
+_DEFAULTS = {f.name: f.default for f in fields(Row) if f.default is not MISSING}
+
+
 class Results:
     """A results file that jobs are added to; two processes may.
 
@@ -103,14 +106,8 @@ class Results:
             others = [row for row in content["rows"] if row["job"] != job]
             new = [{"job": job, **row.as_dict()} for row in rows]
             jobs = dict(sorted({**content["jobs"], job: dict(record)}.items()))
-            text = json.dumps(
-                {**self._head, "jobs": jobs, "rows": others + new},
-                indent=1,
-                ensure_ascii=False,
-                allow_nan=False,
-            )
             scratch = self.path.with_suffix(".tmp")
-            scratch.write_text(text + "\n", encoding="utf-8")
+            scratch.write_text(_text(self._head, jobs, others + new), encoding="utf-8")
             os.replace(scratch, self.path)
 
     def rows(self, jobs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -129,8 +126,25 @@ class Results:
         return read_results(self.path) if self.path.exists() else {"jobs": {}, "rows": []}
 
 
+def _text(
+    head: Mapping[str, Any], jobs: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> str:
+    """The file: a job a line, a row a line, without the columns that have their default."""
+
+    def line(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    job_lines = ",\n".join(f"  {line(name)}: {line(record)}" for name, record in jobs.items())
+    row_lines = ",\n".join(
+        "  " + line({k: v for k, v in row.items() if k not in _DEFAULTS or v != _DEFAULTS[k]})
+        for row in rows
+    )
+    start = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    return f'{start},\n "jobs": {{\n{job_lines}\n }},\n "rows": [\n{row_lines}\n ]\n}}\n'
+
+
 def read_results(path: str | Path) -> dict[str, Any]:
-    """The content of a results file.
+    """The content of a results file; rows have all their columns.
 
     Raises:
         InputError: not there, not JSON, no results file, incomplete, or of another version.
@@ -151,4 +165,5 @@ def read_results(path: str | Path) -> dict[str, Any]:
         )
     if not (isinstance(content.get("jobs"), dict) and isinstance(content.get("rows"), list)):
         raise InputError(f"{path}: a results file without its jobs or rows; give another name")
+    content["rows"] = [{**_DEFAULTS, **row} for row in content["rows"]]
     return content

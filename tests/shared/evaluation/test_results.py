@@ -36,6 +36,30 @@ def test_jobs_are_known_by_their_fingerprint(tmp_path: Path) -> None:
     assert [r["value"] for r in again.rows()] == [2.0, None]
 
 
+def test_rows_take_a_line_each_and_come_back_whole(tmp_path: Path) -> None:
+    rows = [
+        row("x", 1.0),
+        row("y", 2.0, note="no ξ", horizon_fs=50.0),
+        row("z", 0.0, n=3, low=-1.0),
+    ]
+    results = Results(tmp_path / "r.json", "md17", "runs", {"versions": {"torch": "2"}})
+    results.put("s2l/ethanol/x", rows, record("a"))
+    assert results.rows() == [{"job": "s2l/ethanol/x", **r.as_dict()} for r in rows]
+    text = results.path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if '"RMSE com"' in line]
+    assert len(lines) == 3
+    assert '"low"' not in lines[0]
+    assert list(json.loads(text)) == [
+        "format",
+        "version",
+        "name",
+        "artefacts",
+        "provenance",
+        "jobs",
+        "rows",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
