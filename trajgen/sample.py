@@ -19,6 +19,8 @@ __all__ = ["Run", "main", "sample"]
 ANGULAR_MOMENTUM = ("free", "keep")
 SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
 
+_SAME_TEMPERATURE = 0.03  # relative: a checkpoint's may be measured, on frames that fluctuate
+
 
 def sample(
     source: str | Path,
@@ -126,7 +128,7 @@ def sample(
     trained, warning = config.temperature_K, None
     if temperature is not None and start.velocities is not None:
         warning = "the file gives velocities; the temperature is not used"
-    elif temperature is not None and trained is not None and abs(temperature - trained) > 1e-6:
+    elif trained is not None and abs((temperature or trained) / trained - 1) > _SAME_TEMPERATURE:
         warning = (
             f"{temperature:g} K sets the start only; checkpoint {config.name} learned the dynamics "
             f"at {trained:g} K"

@@ -160,8 +160,9 @@ def test_drawn_velocities(run: Callable[..., int], monkeypatch, capsys) -> None:
     np.testing.assert_allclose(np.einsum("n,rnk->rk", m, v), 0, atol=1e-12)
     np.testing.assert_allclose(np.einsum("n,rnk->rk", m, np.cross(x, v)), 0, atol=1e-12)
     assert "20 K sets the start only" in capsys.readouterr().err
-    run("--overwrite")
-    assert "warning" not in capsys.readouterr().err
+    for options in ([], ["--temperature", "10.1"]):
+        run("--overwrite", *options)
+        assert "warning" not in capsys.readouterr().err
 
 
 def test_temperature_convention(run: Callable[..., int], monkeypatch, tmp_path: Path) -> None:
