@@ -1,4 +1,4 @@
-"""MACE: a layer by explicit sums over triples of neighbours, symmetries, smooth cutoff."""
+"""MACE: a layer by explicit sums over triples of neighbours."""
 
 from itertools import product
 
@@ -7,30 +7,15 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from forcefield.backbones.mace import MACE, MACEConfig
+from forcefield.backbones.mace import MACEConfig
 from shared.errors import InputError
 from shared.layers.pairs import all_pairs
-from shared.layers.tensor import building_in
-from tests.forcefield.models import check_crossing_the_cutoff, random_molecules, scalar_case
-from tests.physics import check_finite_gradients, check_padding, check_symmetries
-
-
-def small(lmax_hidden: int = 1, dtype: torch.dtype = torch.float64, **options: object) -> MACE:
-    sizes = {"channels": 4, "lmax": 2, "radial": (8,), "neighbours": 4.0} | options
-    torch.manual_seed(0)
-    with building_in(dtype):
-        return MACE(3, MACEConfig(lmax_hidden=lmax_hidden, **sizes))
-
-
-@pytest.mark.parametrize(("lmax", "lmax_hidden"), [(3, 0), (3, 1), (2, 2)])
-def test_symmetries_batches_and_padding(lmax: int, lmax_hidden: int) -> None:
-    case = scalar_case(small(lmax_hidden, lmax=lmax))
-    check_symmetries(case)
-    check_padding(case)
+from tests.forcefield.backbones.small import mace
+from tests.forcefield.models import random_molecules
 
 
 def test_scalars_of_all_layers() -> None:
-    model = small(layers=3)
+    model = mace(layers=3)
     molecules = random_molecules((5, 3))
     scalars, fields = model(
         molecules["types"], all_pairs(molecules["positions"], molecules["atoms"])
@@ -42,7 +27,7 @@ def test_scalars_of_all_layers() -> None:
 
 def test_a_layer_is_an_explicit_sum_over_triples() -> None:
     """Four atoms, so three neighbours and 27 ordered triples; everything but R written out."""
-    model = small(0, layers=1)
+    model = mace(cutoff=5.0, lmax_hidden=0, layers=1)
     molecules = random_molecules((4,), seed=3)
     types, positions = molecules["types"][0], molecules["positions"][0]
     (layer,) = model.layers
@@ -84,28 +69,6 @@ def test_a_layer_is_an_explicit_sum_over_triples() -> None:
         rows.append(message @ layer.product.weights[0] + residual)
     scalars, _ = model(types[None], all_pairs(positions[None], molecules["atoms"]))
     torch.testing.assert_close(scalars[0], torch.stack(rows), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("envelope_exponent", [5, 6])
-def test_smooth_where_an_atom_crosses_the_cutoff(envelope_exponent: int) -> None:
-    check_crossing_the_cutoff(small(cutoff=3.0, envelope_exponent=envelope_exponent), 3.0)
-
-
-def test_float32_is_float64_rounded() -> None:
-    double = scalar_case(small())()["scalars"]
-    model = small(dtype=torch.float32)
-    model.load_state_dict(small().state_dict())
-    molecules = random_molecules((5, 3), dtype=torch.float32)
-    pairs = all_pairs(molecules["positions"], molecules["atoms"])
-    single = model(molecules["types"], pairs)[0] * molecules["atoms"][..., None]
-    assert single.dtype == torch.float32
-    torch.testing.assert_close(single.double(), double, rtol=0, atol=2e-5)
-
-
-def test_gradients_are_finite() -> None:
-    model = small()
-    case = scalar_case(model)
-    check_finite_gradients(case.function, case.inputs, model)
 
 
 @pytest.mark.parametrize(

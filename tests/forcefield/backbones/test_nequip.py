@@ -1,37 +1,24 @@
-"""NequIP: a layer by explicit sums over neighbours, symmetries, smooth cutoff."""
+"""NequIP: a layer by explicit sums over neighbours."""
 
 import pytest
 import torch
 from e3nn import o3
 from torch import Tensor
 
-from forcefield.backbones.nequip import NequIP, NequIPConfig, NequIPLayer
+from forcefield.backbones.nequip import NequIPConfig, NequIPLayer
 from shared.errors import InputError
 from shared.layers.fields import Harmonics, one_hot
 from shared.layers.pairs import all_pairs
 from shared.layers.radial import BesselBasis
 from shared.layers.tensor import building_in
 from shared.layers.unordered import fold
-from tests.forcefield.models import check_crossing_the_cutoff, random_molecules, scalar_case
-from tests.physics import check_finite_gradients, check_padding, check_symmetries, random_rotation
-
-
-def small(lmax: int = 2, dtype: torch.dtype = torch.float64, **options: object) -> NequIP:
-    sizes = {"channels": 4, "radial": (8,), "neighbours": 4.0} | options
-    torch.manual_seed(0)
-    with building_in(dtype):
-        return NequIP(3, NequIPConfig(lmax=lmax, **sizes))
-
-
-@pytest.mark.parametrize("lmax", [1, 2, 3])
-def test_symmetries_batches_and_padding(lmax: int) -> None:
-    case = scalar_case(small(lmax))
-    check_symmetries(case)
-    check_padding(case)
+from tests.forcefield.backbones.small import nequip
+from tests.forcefield.models import random_molecules
+from tests.physics import random_rotation
 
 
 def test_shapes() -> None:
-    model = small()
+    model = nequip()
     molecules = random_molecules((5, 3))
     scalars, fields = model(
         molecules["types"], all_pairs(molecules["positions"], molecules["atoms"])
@@ -103,28 +90,6 @@ def test_a_layer_is_equivariant(improper: bool, layer_inputs: tuple) -> None:
     turned = run_layer(layer, moved, [t @ x for t, x in zip(turns, field, strict=True)])
     for turn, x, y in zip(turns, run_layer(layer, molecules, field), turned, strict=True):
         torch.testing.assert_close(y, turn @ x, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("envelope_exponent", [5, 6])
-def test_smooth_where_an_atom_crosses_the_cutoff(envelope_exponent: int) -> None:
-    check_crossing_the_cutoff(small(cutoff=3.0, envelope_exponent=envelope_exponent), 3.0)
-
-
-def test_float32_is_float64_rounded() -> None:
-    double = scalar_case(small())()["scalars"]
-    model = small(dtype=torch.float32)
-    model.load_state_dict(small().state_dict())
-    molecules = random_molecules((5, 3), dtype=torch.float32)
-    pairs = all_pairs(molecules["positions"], molecules["atoms"])
-    single = model(molecules["types"], pairs)[0] * molecules["atoms"][..., None]
-    assert single.dtype == torch.float32
-    torch.testing.assert_close(single.double(), double, rtol=0, atol=2e-5)
-
-
-def test_gradients_are_finite() -> None:
-    model = small()
-    case = scalar_case(model)
-    check_finite_gradients(case.function, case.inputs, model)
 
 
 @pytest.mark.parametrize("options", [{"lmax": -1}, {"channels": 0}, {"neighbours": 0.0}])
