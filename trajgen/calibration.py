@@ -89,7 +89,7 @@ def check(
     if settings.by == "modes":
         if len(series) != 1:
             raise InputError("calibration.by: modes is of one molecule; set data.molecules")
-        _modes_of([(series[0], _training_rows(frames))])
+        _modes_of([(series[0], _with_velocities(frames))])
 
 
 def calibrate(
@@ -105,7 +105,8 @@ def calibrate(
 
     Args:
         folder: of the checkpoint.
-        series: the molecules it was trained on; a class in several of them gets the mean.
+        series: the trajectories it was trained on, those of one molecule calibrated together; a
+            class in several molecules gets the mean.
         frames: first and one past the last training frame.
         settings: see `CalibrationConfig`.
         more: further trajectories of these molecules that it was trained on.
@@ -120,10 +121,14 @@ def calibrate(
     model.set_friction(None)
     model.modes = None
     found: dict[str, list[float]] = {}
+    of_molecule: dict[str, list[tuple[Series, slice]]] = {}
     for s in series:
-        generator = Generator(model, config, compile=compile)
-        same = [other for other in more if other.key == s.key]
-        frictions = measure(generator, s, frames, settings, same)
+        of_molecule.setdefault(s.key, []).append((s, _with_velocities(frames)))
+    for s in more:
+        if s.key in of_molecule:
+            of_molecule[s.key].append((s, slice(2, None)))
+    for seen in of_molecule.values():
+        frictions = measure(Generator(model, config, compile=compile), seen, settings)
         for name, value in frictions.items():
             found.setdefault(name, []).append(value)
     if settings.by == "classes":
@@ -136,22 +141,20 @@ def calibrate(
 
 
 def measure(
-    generator: Generator,
-    series: Series,
-    frames: tuple[int, int],
-    settings: CalibrationConfig,
-    more: Sequence[Series] = (),
+    generator: Generator, seen: Sequence[tuple[Series, slice]], settings: CalibrationConfig
 ) -> dict[str, float]:
     """Frictions of the classes or modes of one molecule, 1/fs, as the module says.
 
-    The temperatures to hold are the mean over the training frames of `series` and all of `more`.
+    Args:
+        seen: its trajectories, and of each the frames that it was trained on and that have
+            velocities: their mean temperatures are held. The roll-out starts from the first.
 
     Raises:
         InputError: every replica collapsed, or a length below a lag.
     """
     model = generator.model
     assert isinstance(model, TransitionModel)
-    seen = [(series, _training_rows(frames)), *((s, slice(2, None)) for s in more)]
+    molecule = seen[0][0].name
     groups = (_by_class if settings.by == "classes" else _by_mode)(model, seen)
     wanted = groups.of_frames
     if settings.temperatures == "equal":
@@ -169,14 +172,14 @@ def measure(
     energy, work = np.zeros((2, len(wanted)))
     judged = 0
     groups.slow(constant)
-    start = _starts(generator, series, frames, settings.replicas)
+    start = _starts(*seen[0], settings.replicas)
     states = generator.propagate(start, steps, lag, seed=_SEED)
     friction = constant
     for step, state in enumerate(states):
         alive = state.alive if state.alive is not None else np.ones(state.n_replicas, dtype=bool)
         if not alive.any():
             raise InputError(
-                f"calibration: every replica of {series.name} collapsed within "
+                f"calibration: every replica of {molecule} collapsed within "
                 f"{(step + 1) * lag / FS_PER_PS:g} ps; train longer"
             )
         assert state.velocities is not None
@@ -193,7 +196,7 @@ def measure(
     for name, rate, ratio in zip(groups.names, found, energy / judged / wanted, strict=True):
         _log.info(
             "%s %s: friction %+.4f per ps, temperature %.3f of what it is to be",
-            series.name,
+            molecule,
             name,
             FS_PER_PS * rate,
             ratio,
@@ -284,8 +287,8 @@ def _modes_of(seen: Sequence[tuple[Series, slice]]) -> tuple[ModeFriction, Float
     return ModeFriction.of(first.numbers, first.masses, x, a), x, v
 
 
-def _training_rows(frames: tuple[int, int]) -> slice:
-    """Those that have velocities."""
+def _with_velocities(frames: tuple[int, int]) -> slice:
+    """Of frames first to one past the last, those that have velocities."""
     return slice(frames[0] + 2, frames[1])
 
 
@@ -300,12 +303,10 @@ def _temperatures(velocities: Float, masses: Float) -> Float:
     return masses * np.square(velocities).sum(-1) * (AMU_A2_PER_FS2_IN_EV / (3 * KB_EV_PER_K))
 
 
-def _starts(
-    generator: Generator, series: Series, frames: tuple[int, int], replicas: int
-) -> PhaseState:
+def _starts(series: Series, seen: slice, replicas: int) -> PhaseState:
     """Evenly spaced frames with their velocities and thermostat."""
-    last = min(frames[1], len(series.positions)) - 1
-    rows = np.linspace(frames[0] + 2, last, replicas).astype(np.int64)
+    last = min(seen.stop, len(series.positions)) - 1
+    rows = np.linspace(seen.start, last, replicas).astype(np.int64)
     thermostat = None if series.thermostat is None else series.thermostat[rows]
     return PhaseState(
         series.numbers,
