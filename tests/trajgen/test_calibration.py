@@ -65,13 +65,14 @@ def test_further_trajectories_have_their_share_in_the_temperatures_to_hold(
     hot = replace(series, velocities=series.velocities * np.float32(2**0.5))
     short = replace(SETTINGS, length_ps=0.05)
     found = []
-    for more in ([], [hot]):
-        calibrate(folder, [series], (0, 2000), short, more, compile=False)
+    for trained, more in (([series], []), ([series], [hot]), ([series, hot], [])):
+        calibrate(folder, trained, (0, 2000), short, more, compile=False)
         model = load_model(str(folder))[0]
         frictions = dict(zip(model.types, model.friction.tolist(), strict=True))
         found.append([frictions[kind] for kind in set(series.classes)])
     assert max(map(abs, found[0])) < 0.5 * min(map(abs, found[1]))
     assert max(found[1]) < 0  # it heats
+    assert found[2] == found[1]  # trajectories of one molecule are calibrated together
 
 
 def test_temperatures_of_the_frames_or_equal_ones(tmp_path: Path, monkeypatch: Any) -> None:
