@@ -8,6 +8,7 @@ order are split at random.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ __all__ = [
     "as_graphs",
     "dense_batch",
     "load_labelled",
+    "paddings",
     "split_of",
 ]
 
@@ -443,32 +445,63 @@ def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str
 class FrameBatches:
     """Batch k of an endless sequence: the frames in a new random order at each pass.
 
-    Which frames it has depends on the seed and on k alone, so a resumed training sees what the
+    All pairs of padded atoms are computed, so molecules of like size can be put together: a batch
+    is then of one group, and groups take turns in random order, as often as they have frames. Which
+    frames a batch has depends on the seed and on k alone, so a resumed training sees what the
     uninterrupted one would have.
 
     Args:
         graphs: the frames.
         size: frames in a batch.
-        n_atoms: to pad to.
         dtype: of positions and forces.
         seed: of the order.
+        groups: of how many sizes, at most.
     """
 
     def __init__(
-        self, graphs: "Sequence[Data]", size: int, n_atoms: int, dtype: Any, seed: int
+        self, graphs: "Sequence[Data]", size: int, dtype: Any, seed: int, groups: int = 1
     ) -> None:
-        self.graphs, self.size, self.n_atoms = list(graphs), size, n_atoms
-        self.dtype, self.seed = dtype, seed
-        self._pass: tuple[int, Rows] = (-1, np.empty(0, dtype=np.int64))
+        self.size, self.dtype, self.seed = size, dtype, seed
+        n_atoms = [int(graph.num_nodes) for graph in graphs]
+        self.paddings = paddings(n_atoms, groups)
+        self._groups: list[list[Data]] = [[] for _ in self.paddings]
+        for graph, group in zip(graphs, np.searchsorted(self.paddings, n_atoms), strict=True):
+            self._groups[group].append(graph)
+        turns = [max(1, round(len(group) / size)) for group in self._groups]
+        self._turns = np.repeat(np.arange(len(turns)), turns)  # of a round
+        self._passes: dict[int, tuple[int, Rows]] = {}
 
     def __getitem__(self, index: int) -> "dict[str, Tensor]":
-        places = range(index * self.size, (index + 1) * self.size)
-        chosen = [self.graphs[self._row(place)] for place in places]
-        return dense_batch(chosen, self.n_atoms, self.dtype)
+        number, position = divmod(index, len(self._turns))
+        order = np.random.default_rng([self.seed, number]).permutation(self._turns)
+        group = int(order[position])
+        before = number * np.count_nonzero(order == group)
+        turn = int(before + np.count_nonzero(order[:position] == group))
+        places = range(turn * self.size, (turn + 1) * self.size)
+        chosen = [self._groups[group][self._row(group, place)] for place in places]
+        return dense_batch(chosen, self.paddings[group], self.dtype)
 
-    def _row(self, place: int) -> int:
-        number, position = divmod(place, len(self.graphs))
-        if self._pass[0] != number:
-            order = np.random.default_rng([self.seed, number]).permutation(len(self.graphs))
-            self._pass = number, order
-        return int(self._pass[1][position])
+    def _row(self, group: int, place: int) -> int:
+        number, position = divmod(place, len(self._groups[group]))
+        if self._passes.get(group, (-1,))[0] != number:
+            rng = np.random.default_rng([self.seed, number, group])
+            self._passes[group] = number, rng.permutation(len(self._groups[group]))
+        return int(self._passes[group][1][position])
+
+
+def paddings(n_atoms: npt.ArrayLike, groups: int) -> list[int]:
+    """Sizes to pad molecules to, ascending, so that the fewest pairs of atoms are computed.
+
+    Args:
+        n_atoms: of each molecule.
+        groups: how many sizes, at most.
+    """
+    sizes, counts = np.unique(np.asarray(n_atoms), return_counts=True)
+    inner = range(len(sizes) - 1)
+
+    def pairs(ends: tuple[int, ...]) -> int:
+        padded = sizes[[*ends, len(sizes) - 1]]
+        return int((counts * padded[np.searchsorted(padded, sizes)] ** 2).sum())
+
+    best = min(combinations(inner, min(groups, len(sizes)) - 1), key=pairs)
+    return [int(size) for size in sizes[[*best, len(sizes) - 1]]]

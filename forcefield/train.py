@@ -82,6 +82,8 @@ class RunConfig(TrainingRun):
 
     Args:
         batch_size: frames in a step, of each process.
+        size_groups: molecules of how many sizes, at most, are padded to and compiled for; a batch
+            is of one of them. 1: any molecules together, padded to the largest.
         validation_batch: frames evaluated at once in a validation.
         dtype: float32 or float64.
         monitor: what decides which weights are released, and the plateau schedule.
@@ -90,6 +92,7 @@ class RunConfig(TrainingRun):
     CONDITIONS: ClassVar[tuple[str, ...]] = (
         *TrainingRun.CONDITIONS,
         "batch_size >= 1",
+        "size_groups >= 1",
         "validation_batch >= 1",
     )
 
@@ -97,6 +100,7 @@ class RunConfig(TrainingRun):
     name: str = "forcefield"
     steps: int = 20_000
     batch_size: int = 5
+    size_groups: int = 1
     validation_batch: int = 10
     dtype: Literal["float32", "float64"] = "float32"
     monitor: Literal["val_f_rmse", "val_f_mae", "val_e_rmse", "val_loss"] = "val_f_rmse"

@@ -259,7 +259,7 @@ class Training(L.LightningModule):
         self.n_atoms = max(len(f.numbers) for f in [*frames, *validation])
         elements, e0 = potential.elements, potential.e0
         self.batches = FrameBatches(
-            as_graphs(frames, elements, e0), run.batch_size, self.n_atoms, self.dtype_, run.seed
+            as_graphs(frames, elements, e0), run.batch_size, self.dtype_, run.seed, run.size_groups
         )
         self._held_out = [as_graphs([f], elements, e0) for f in validation]
         unit = force_scales(frames, elements, per_element=False)[0]

@@ -14,6 +14,7 @@ from forcefield.labelled import (
     as_graphs,
     dense_batch,
     load_labelled,
+    paddings,
     split_of,
 )
 from shared.data.extxyz import LabelledFrames
@@ -283,12 +284,31 @@ def test_every_pass_sees_every_frame_once_in_a_new_order() -> None:
         return [e for k in steps for e in batches[k]["energies"].tolist()]
 
     def fresh() -> FrameBatches:
-        return FrameBatches(graphs, 4, 3, torch.float64, seed=3)
+        return FrameBatches(graphs, 4, torch.float64, seed=3)
 
     seen = order(fresh(), range(5))
     assert sorted(seen[:10]) == sorted(seen[10:]) == [-100.0 + k for k in range(10)]
     assert seen[:10] != seen[10:]
     assert order(fresh(), range(3, 5)) == seen[12:]
+
+
+def test_molecules_of_like_size_are_padded_together() -> None:
+    assert paddings([21, 9, 18, 16, 15, 12], 1) == [21]
+    assert paddings([21, 9, 18, 16, 15, 12], 3) == [12, 16, 21]
+    assert paddings([9, 9, 21], 5) == [9, 21]
+    kinds = [made_up(40), made_up(20, np.array([8, 1, 1, 1, 1]))]
+    graphs = as_graphs(kinds, [1, 8], [0.0, 0.0])
+    batches = FrameBatches(graphs, 4, torch.float64, seed=3, groups=2)
+    assert batches.paddings == [3, 5]
+    seen = [batches[k] for k in range(30)]  # two rounds of 10 + 5 batches
+    sizes = [batch["atoms"].shape[1] for batch in seen]
+    assert all(batch["atoms"].all() for batch in seen)  # nothing is padded
+    assert sizes.count(5) == 10
+    assert sizes[:15].count(5) == 5
+    small = [e for b in seen if b["atoms"].shape[1] == 3 for e in b["energies"].tolist()]
+    assert sorted(small[:40]) == sorted(small[40:]) == [-100.0 + k for k in range(40)]
+    again = FrameBatches(graphs, 4, torch.float64, seed=3, groups=2)
+    assert again[17]["energies"].tolist() == seen[17]["energies"].tolist()
 
 
 def test_an_element_that_is_not_known() -> None:
