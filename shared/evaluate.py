@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -139,6 +139,7 @@ def evaluate(
                 folder,
                 evaluation.seed,
                 references,
+                variants=evaluation.variants,
                 fresh=fresh,
                 command=command,
                 report=partial(_say, report, number, job),
@@ -171,6 +172,7 @@ def _measured(
     seed: int,
     references: "References",
     *,
+    variants: Sequence[str],
     fresh: bool,
     command: str,
     report: Callable[[str], None],
@@ -184,6 +186,8 @@ def _measured(
 
     part, name, _ = job.split("/", 2)
     plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
+    if variants:
+        plain["variants"] = list(variants)
     identity = json.dumps(
         [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
     )

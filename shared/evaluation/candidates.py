@@ -5,7 +5,7 @@ the group `trajgen.propagators`, one per kind, so that this package imports neit
 `KIND:NAME` in a config calls the function named KIND there with NAME.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "KnowsEnergies",
     "KnowsFeatures",
     "Variant",
+    "limit",
     "open_candidate",
 ]
 
@@ -143,6 +144,25 @@ def open_candidate(name: str) -> Candidate:
         return opened
     known = [*own, *(f"{kind}:NAME" for kind in factories)]
     raise InputError(f"models: no model {name}; there are {', '.join(known)}")
+
+
+def limit(candidate: Candidate, variants: Sequence[Variant]) -> None:
+    """Let a candidate have these of its variants alone; one without variants keeps what it has.
+
+    Its `variants` then raises Skip where a system has none of them.
+    """
+    from shared.evaluation.rollout import Skip
+
+    every = candidate.variants
+
+    def some(system: System) -> tuple[Variant, ...]:
+        found = every(system)
+        chosen = tuple(v for v in found if v in variants or not v)
+        if found and not chosen:
+            raise Skip(f"{candidate.name} has none of {', '.join(variants)} on {system.data}")
+        return chosen
+
+    candidate.variants = some
 
 
 def _factories() -> dict[str, str]:

@@ -25,7 +25,7 @@ from shared.evaluation import (
     p6_distributions,
     p7_cost,
 )
-from shared.evaluation.candidates import Candidate, open_candidate
+from shared.evaluation.candidates import Candidate, Variant, limit, open_candidate
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import check_systems
@@ -81,6 +81,8 @@ class Evaluation:
         systems: molecules, isomers or temperatures; empty: all of the data set.
         models: trivial predictors, oracles, `trajgen:NAME`, `forcefield:NAME`.
         parts: those to measure; empty: all that the data set has.
+        variants: of the models: fitted, unknown, nve, nvt; empty: all that a model has. Those
+            measured before with others of a model are replaced.
         seed: of all that is random.
         trajectories: system -> a held-back trajectory (.h5, .extxyz, or a folder of
             shared.data.xtb): the reference of s2l and distributions for 3bpa.
@@ -94,6 +96,7 @@ class Evaluation:
     systems: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: ["persistence", "inertia", "mean"])
     parts: list[str] = field(default_factory=list)
+    variants: list[Variant] = field(default_factory=list)
     seed: int = 0
     trajectories: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
@@ -137,7 +140,11 @@ def checked_parts(
     wanted = dict.fromkeys(model for _, _, models in plan for model in models)
     if not wanted:
         raise InputError("evaluation.models: name at least one, such as persistence")
-    return systems, plan, {model: open_candidate(model) for model in wanted}
+    candidates = {model: open_candidate(model) for model in wanted}
+    if evaluation.variants:
+        for candidate in candidates.values():
+            limit(candidate, evaluation.variants)
+    return systems, plan, candidates
 
 
 def _check_trajectories(evaluation: Evaluation) -> None:
