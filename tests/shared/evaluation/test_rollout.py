@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import InputError
 from shared.evaluation.artefacts import index
-from shared.evaluation.candidates import open_candidate
+from shared.evaluation.candidates import limit, open_candidate
 from shared.evaluation.long_run import long_run, run_folder
 from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
 from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
@@ -168,3 +168,14 @@ def test_names_that_are_not_there() -> None:
         open_candidate("trajgen:nothing")
     with pytest.raises(InputError, match="nothing"):
         open_candidate("forcefield:nothing")
+
+
+def test_some_variants_alone(spring) -> None:
+    exact, still = Exact(spring), TRIVIAL["persistence"]()
+    limit(exact, ["unknown", "nve"])
+    limit(still, ["fitted"])
+    assert exact.variants(spring.system) == ("unknown",)
+    assert still.variants(spring.system) == ("",)  # it has no others
+    limit(exact, ["fitted"])
+    with pytest.raises(Skip, match="exact has none of fitted on spring"):
+        exact.variants(spring.system)
