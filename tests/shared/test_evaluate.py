@@ -8,7 +8,7 @@ import pytest
 from shared.config import config_parser, parse_config
 from shared.evaluate import main
 from shared.evaluation.config import PARTS, Evaluation, checked_parts
-from shared.evaluation.results import Results
+from shared.evaluation.results import Results, read_results
 from shared.evaluation.systems import real_series, sparse_frames, surrogate
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +173,7 @@ def test_a_second_quick_run_says_the_same(tmp_path: Path, capsys) -> None:
 
     def measured() -> tuple[str, list[dict]]:
         assert main(arguments) == 0
-        content = json.loads((tmp_path / "artefacts" / "quick.json").read_text())
+        content = read_results(tmp_path / "artefacts" / "quick.json")
         return capsys.readouterr().out, content
 
     first, content = measured()
