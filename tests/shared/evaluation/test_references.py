@@ -11,6 +11,7 @@ from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
 from shared.evaluate import main
 from shared.evaluation.references import References, engine_series
+from shared.evaluation.results import read_results
 from shared.evaluation.systems import three_bpa
 from shared.state import PhaseState
 from shared.writers import TrajectoryWriter
@@ -83,7 +84,7 @@ def config(root: Path, **entries: object) -> list[str]:
 def test_rows_name_the_engine(root: Path) -> None:
     path = written(root, "h5", N_FRAMES)
     assert main(config(root, trajectories={"300K": str(path)}, engine="xtb")) == 0
-    content = json.loads((root / "r.json").read_text())
+    content = read_results(root / "r.json")
     assert {row["data"] for row in content["rows"]} == {"3BPA 300K, trajectory of xtb"}
     found = {(row["metric"], row["horizon"]): row["value"] for row in content["rows"]}
     assert found["RMSE raw", "100 frames"] > 0  # two periods and a half later
