@@ -162,7 +162,7 @@ def limit(candidate: Candidate, variants: Sequence[Variant]) -> None:
             raise Skip(f"{candidate.name} has none of {', '.join(variants)} on {system.data}")
         return chosen
 
-    candidate.variants = some
+    vars(candidate)["variants"] = some
 
 
 def _factories() -> dict[str, str]:
