@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from shared.config import check_values
+from shared.config import check_values, files_of
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.data.locate import data_root
 from shared.errors import InputError
@@ -67,9 +67,11 @@ class DataConfig:
         margin: rmd17: frame numbers left out on both sides of a border between these.
         labels: rmd17: revised (PBE), or original (MD17's own, which drove the trajectory).
         validation_files: extxyz: files to validate on; none: a random part of `molecules`.
+        more: further extended xyz files of labelled frames, or patterns like folder/*.extxyz, to
+            train on beside the data set.
         split_seed: 3bpa, extxyz: of the random split.
-        energy_key: extxyz, files of xtb: name of the energies on the comment lines, eV.
-        forces_key: extxyz, files of xtb: name of the column of forces, eV/Å.
+        energy_key: extxyz files: name of the energies on the comment lines, eV.
+        forces_key: extxyz files: name of the column of forces, eV/Å.
     """
 
     source: str = "3bpa"
@@ -82,6 +84,7 @@ class DataConfig:
     margin: int = 200
     labels: Literal["revised", "original"] = "revised"
     validation_files: list[str] = field(default_factory=list)
+    more: list[str] = field(default_factory=list)
     split_seed: int = 0
     energy_key: str = "energy"
     forces_key: str = "forces"
@@ -105,6 +108,9 @@ def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
     if data.source not in ("3bpa", "isomers") and not data.molecules:
         raise InputError(f"data.molecules is empty; say which of {data.source}")
     found = SOURCES[data.source](data, part)
+    if part == "train":
+        for path in files_of(data.more, "data.more"):
+            found += read_labelled(path, data.energy_key, data.forces_key)
     for frames in found:
         if not len(frames):
             raise InputError(f"{frames.path}: {frames.name} has no frames for {part}")

@@ -406,7 +406,10 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     model, normalisation = module.potential.description()
     data = settings.data
     paths = sorted({frames.path for frames in [*module.frames, *module.validation]})
-    counts = {f.name: {"train": len(f), "atoms": len(f.numbers)} for f in module.frames}
+    counts: dict[str, dict[str, int]] = {}
+    for f in module.frames:  # of one molecule there may be several files
+        count = counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})
+        count["train"] += len(f)
     for f in module.validation:
         counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})["validation"] = len(f)
     trained_on = {"source": data.source, "molecules": counts, "dtype": settings.run.dtype}

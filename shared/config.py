@@ -139,6 +139,23 @@ class TrainingRun:
         check_values(self, "run", *self.CONDITIONS)
 
 
+def files_of(patterns: Sequence[str], key: str) -> list[Path]:
+    """The files that names or patterns like folder/*.extxyz in a config stand for.
+
+    Raises:
+        InputError: a name or pattern that no file has; the message begins with `key`.
+    """
+    from glob import glob
+
+    found: list[Path] = []
+    for pattern in patterns:
+        paths = sorted(glob(pattern))
+        if not paths:
+            raise InputError(f"{key}: {pattern}: no such file")
+        found += map(Path, paths)
+    return found
+
+
 def resolved(settings: Any) -> Any:
     """Settings as plain mappings, lists and scalars, for YAML and JSON."""
     if is_dataclass(settings) and not isinstance(settings, type):

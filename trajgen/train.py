@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from shared.command import train_command
-from shared.config import TrainingRun, check_values
+from shared.config import TrainingRun, check_values, files_of
 from shared.errors import InputError
 from shared.topology import CLASS_ROUNDS
 
@@ -56,22 +56,6 @@ class DataConfig:
     history: Literal["thermostat", "acceleration"] = "thermostat"
     class_rounds: int = CLASS_ROUNDS
     more: list[str] = field(default_factory=list)
-
-    def more_files(self) -> list[Path]:
-        """The files that `more` names.
-
-        Raises:
-            InputError: a name or pattern that no file has.
-        """
-        from glob import glob
-
-        found: list[Path] = []
-        for pattern in self.more:
-            paths = sorted(glob(pattern))
-            if not paths:
-                raise InputError(f"data.more: {pattern}: no such file")
-            found += map(Path, paths)
-        return found
 
     def __post_init__(self) -> None:
         conditions = "train >= 0", "validation >= 0", "lag_fs > 0", "acceleration_interval_fs > 0"
@@ -211,7 +195,7 @@ def load_more(data: DataConfig, *, pair_velocities: bool = False) -> "list[Serie
         InputError: files that are missing, bad, or without times.
     """
     series = _maker(data, pair_velocities)
-    return [_series_of_file(str(path), series) for path in data.more_files()]
+    return [_series_of_file(str(path), series) for path in files_of(data.more, "data.more")]
 
 
 def _maker(data: DataConfig, pair_velocities: bool) -> "Callable[..., Series]":

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
+from shared.config import files_of
 from shared.data.locate import data_root
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.errors import InputError, some
@@ -360,7 +361,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def data_files(data: Any) -> list[Path]:
     """The files a data section reads, for provenance."""
-    more = data.more_files()
+    more = files_of(data.more, "data.more")
     if data.source == "xtb":
         return [*map(Path, data.molecules), *more]
     if data.source == "isomers":

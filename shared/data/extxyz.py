@@ -7,7 +7,9 @@ matter, periodic boundary conditions are refused.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from shared.io import check_frame, parse_file
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LabelledFrames", "read_isolated_atoms", "read_labelled"]
+__all__ = ["LabelledFrames", "read_isolated_atoms", "read_labelled", "write_labelled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,27 @@ def read_labelled(
         )
         for name, (numbers, frames) in zip(names, groups.items(), strict=True)
     ]
+
+
+def write_labelled(path: str | PathLike[str], found: Iterable[LabelledFrames]) -> int:
+    """Write frames with their labels, so that the file is whole or not there; returns how many."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    from shared.data.xtb import replace_with
+
+    text, written = StringIO(), 0
+    for frames in found:
+        for shape, energy, forces in zip(
+            frames.positions, frames.energies, frames.forces, strict=True
+        ):
+            atoms = Atoms(frames.numbers, shape)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+            write(text, atoms, format="extxyz")
+        written += len(frames)
+    replace_with(Path(path), lambda file: file.write(text.getvalue().encode()))
+    return written
 
 
 def read_isolated_atoms(path: str | PathLike[str], energy_key: str = "energy") -> dict[int, float]:

@@ -15,15 +15,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from shared.command import exit_code
+from shared.data.extxyz import LabelledFrames, write_labelled
 from shared.data.gfn2 import XTBEngine
 from shared.data.stretch import stretched
-from shared.data.xtb import replace_with
 from shared.errors import InputError
 from shared.io import read_frames
 
@@ -55,39 +54,37 @@ def label(
     Raises:
         InputError: as `shared.io.read_frames` and `XTBEngine`, or no frame is left.
     """
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
-
-    text, written, left = StringIO(), 0, 0
+    found, left = [], 0
     rng = np.random.default_rng(_SEED)
     for file in files:
         frames = read_frames(file)
         engine = XTBEngine(frames.numbers, charge)
         before = None
+        shapes, energies, forces = [], [], []
         for positions in frames.positions[::every]:
             same = before is not None and np.array_equal(positions, before)
             before = positions
             if same:
                 left += 1
                 continue
-            shapes = [positions]
+            several = [positions]
             if stretch is not None:
-                shapes.append(stretched(frames.numbers, positions, *stretch, rng))
-            for shape in shapes:
+                several.append(stretched(frames.numbers, positions, *stretch, rng))
+            for shape in several:
                 try:
-                    energy, forces = engine.energy_and_forces(shape)
+                    energy, force = engine.energy_and_forces(shape)
                 except RuntimeError:  # no self-consistent field
                     left += 1
                     continue
-                atoms = Atoms(frames.numbers, shape)
-                atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-                write(text, atoms, format="extxyz")
-                written += 1
-    if not written:
+                shapes.append(shape)
+                energies.append(energy)
+                forces.append(force)
+        if shapes:
+            labels = np.array(energies), np.stack(forces)
+            found.append(LabelledFrames(file.stem, file, frames.numbers, np.stack(shapes), *labels))
+    if not found:
         raise InputError(f"GFN2-xTB finds an answer for none of {left} frames")
-    replace_with(out, lambda file: file.write(text.getvalue().encode()))
-    return written, left
+    return write_labelled(out, found), left
 
 
 def parser() -> argparse.ArgumentParser:

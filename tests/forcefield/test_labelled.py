@@ -314,3 +314,13 @@ def test_molecules_of_like_size_are_padded_together() -> None:
 def test_an_element_that_is_not_known() -> None:
     with pytest.raises(InputError, match="the element O is not known to the model; it knows H, C"):
         as_graphs([made_up(1)], [1, 6], [0.0, 0.0])
+
+
+def test_further_files_train_beside_the_data_set(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.xyz", 20), write(tmp_path / "b.extxyz", 7)
+    data = DataConfig(source="extxyz", molecules=[first], validation=4)
+    more = replace(data, more=[str(tmp_path / "*.extxyz")])
+    assert [len(f) for f in load_labelled(more, "train")] == [16, 7]
+    assert [len(f) for f in load_labelled(more, "validation")] == [4]
+    with pytest.raises(InputError, match=r"data\.more: .*none\.xyz: no such file"):
+        load_labelled(replace(data, more=[str(tmp_path / "none.xyz"), second]), "train")
