@@ -1,4 +1,4 @@
-"""Frictions of classes of atoms, or of modes, that keep the kinetic energies of training frames.
+"""Frictions of classes of atoms, stretches or modes that keep training frames' kinetic energies.
 
 A network that is right to a per cent per step still moves a little energy from some atoms to
 others, some 1e-4 of it per step: too little for a loss over a few lags to see, enough to heat the
@@ -12,8 +12,9 @@ holds the mean kinetic energies ½ m v² = 3/2 k T_c,ref of the training frames:
 that it needed, weighted by the energy it acted on, ⟨γ_c T_c⟩/⟨T_c⟩, is from then on a constant of
 the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made without any thermostat.
 
-In a rigid molecule energy leaks from mode to mode as well, which no friction per class can mend.
-There c may count normal modes (`trajgen.modes`). A few picoseconds of training frames need not have
+Energy leaks from the bends of hydrogens into their stretches as well, which no friction per class
+of atoms can mend: c may count kinds of bonds besides (`trajgen.stretches`), or, in a rigid
+molecule, normal modes instead (`trajgen.modes`). A few picoseconds of training frames need not have
 equipartition; T_c,ref may be one for all c, the mean of the training frames, as well.
 """
 
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.bonds import bonded_pairs
 from shared.checkpoint import CARD, save
 from shared.config import check_values
 from shared.errors import InputError
@@ -37,6 +39,7 @@ from trajgen.model import TransitionModel
 from trajgen.modes import ModeFriction, matching_order
 from trajgen.pairs import Series
 from trajgen.rollout import Generator
+from trajgen.stretches import StretchFriction
 
 Float = npt.NDArray[np.float64]
 
@@ -53,15 +56,16 @@ class CalibrationConfig:
     """The roll-out that frictions are measured in.
 
     Args:
-        by: a friction for each class of atoms, or for each normal mode of the one molecule there
-            is, which must keep its shape.
+        by: a friction for each class of atoms; for each of these and each kind of bond, by the
+            classes of its atoms (stretches); or for each normal mode of the one molecule there is,
+            which must keep its shape.
         temperatures: T_c,ref: those of the training frames, or their mean for every c.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.
     """
 
-    by: Literal["classes", "modes"] = "classes"
+    by: Literal["classes", "stretches", "modes"] = "classes"
     temperatures: Literal["frames", "equal"] = "frames"
     length_ps: float = 0.0
     replicas: int = 32
@@ -119,7 +123,7 @@ def calibrate(
     check(model.kind, series, frames, settings)
     assert isinstance(model, TransitionModel)
     model.set_friction(None)
-    model.modes = None
+    model.modes = model.stretches = None
     found: dict[str, list[float]] = {}
     of_molecule: dict[str, list[tuple[Series, slice]]] = {}
     for s in series:
@@ -131,9 +135,13 @@ def calibrate(
         frictions = measure(Generator(model, config, compile=compile), seen, settings)
         for name, value in frictions.items():
             found.setdefault(name, []).append(value)
-    if settings.by == "classes":
-        mean = [np.mean(found.get(name, 0.0)) for name in model.types]
-        model.set_friction(torch.tensor(mean))
+    mean = {name: float(np.mean(rates)) for name, rates in found.items()}
+    if settings.by != "modes":
+        model.set_friction(torch.tensor([mean.get(name, 0.0) for name in model.types]))
+    if settings.by == "stretches":
+        model.stretches = StretchFriction(len(model.types))
+        for name in mean.keys() - set(model.types):
+            model.stretches.set_rate(*_types_of(model, name), mean[name])
     entries, _ = model.description()
     card = (folder / CARD).read_text(encoding="utf-8")
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -143,7 +151,7 @@ def calibrate(
 def measure(
     generator: Generator, seen: Sequence[tuple[Series, slice]], settings: CalibrationConfig
 ) -> dict[str, float]:
-    """Frictions of the classes or modes of one molecule, 1/fs, as the module says.
+    """Frictions of the classes, stretches or modes of one molecule, 1/fs, as the module says.
 
     Args:
         seen: its trajectories, and of each the frames that it was trained on and that have
@@ -155,10 +163,10 @@ def measure(
     model = generator.model
     assert isinstance(model, TransitionModel)
     molecule = seen[0][0].name
-    groups = (_by_class if settings.by == "classes" else _by_mode)(model, seen)
+    groups = _GROUPS[settings.by](model, seen)
     wanted = groups.of_frames
     if settings.temperatures == "equal":
-        wanted = np.full_like(wanted, np.average(wanted, weights=groups.sizes))
+        wanted = np.full_like(wanted, np.average(wanted, weights=groups.weights))
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
@@ -210,14 +218,14 @@ class _Groups:
 
     Attributes:
         names: of the C groups.
-        sizes: how many atoms or modes each has, [C].
+        weights: of their temperatures in the mean of all, [C].
         of_frames: their temperatures in the training frames, [C], K.
         temperatures: of states [R, N, 3], Å and Å/fs: [R, C], K.
         slow: lets frictions [C], 1/fs, act from the next step on.
     """
 
     names: list[str]
-    sizes: Float
+    weights: Float
     of_frames: Float
     temperatures: Callable[[Float, Float], Float]
     slow: Callable[[Float], None]
@@ -228,7 +236,7 @@ def _by_class(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _
     series = seen[0][0]
     kinds = sorted(set(series.classes))
     index = torch.tensor([model.types.index(kind) for kind in kinds])
-    member = _members(series, kinds)
+    member = _members(series.classes, kinds)
     model.set_friction(torch.zeros(len(model.types)))
 
     def temperatures(positions: Float, velocities: Float) -> Float:
@@ -239,11 +247,47 @@ def _by_class(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _
         model.friction[index] = torch.from_numpy(rates).to(model.friction)
 
     of_frames = [
-        _temperatures(s.velocities[rows].astype(np.float64), s.masses) @ _members(s, kinds).T
+        _temperatures(s.velocities[rows].astype(np.float64), s.masses)
+        @ _members(s.classes, kinds).T
         for s, rows in seen
     ]
     sizes = np.count_nonzero(member, axis=1).astype(np.float64)
     return _Groups(kinds, sizes, np.concatenate(of_frames).mean(0), temperatures, slow)
+
+
+def _by_stretch(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
+    """The classes of atoms, and the bonds between any two of them."""
+    atoms = _by_class(model, seen)
+    stretches = model.stretches = StretchFriction(len(model.types))
+    kinds = sorted(set(_bonds(seen[0][0])[1]))
+
+    def bond_temperatures(series: Series, positions: Float, velocities: Float) -> Float:
+        pairs, names = _bonds(series)
+        masses = torch.from_numpy(series.masses)
+        states = torch.from_numpy(positions), torch.from_numpy(velocities)
+        energies = StretchFriction.energies(pairs, masses, *states).numpy()
+        return energies @ _members(names, kinds).T * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+
+    def temperatures(positions: Float, velocities: Float) -> Float:
+        of_bonds = bond_temperatures(seen[0][0], positions, velocities)
+        return np.concatenate([atoms.temperatures(positions, velocities), of_bonds], 1)
+
+    def slow(rates: Float) -> None:
+        atoms.slow(rates[: len(atoms.names)])
+        for kind, rate in zip(kinds, rates[len(atoms.names) :], strict=True):
+            stretches.set_rate(*_types_of(model, kind), rate)
+
+    of_frames = [
+        bond_temperatures(s, *(v[rows].astype(np.float64) for v in (s.positions, s.velocities)))
+        for s, rows in seen
+    ]
+    return _Groups(
+        atoms.names + kinds,
+        np.concatenate([atoms.weights, np.zeros(len(kinds))]),  # all of them counts as atoms'
+        np.concatenate([atoms.of_frames, np.concatenate(of_frames).mean(0)]),
+        temperatures,
+        slow,
+    )
 
 
 def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _Groups:
@@ -270,6 +314,9 @@ def _by_mode(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) -> _G
     return _Groups(names, sizes, temperatures(positions, velocities).mean(0), temperatures, slow)
 
 
+_GROUPS = {"classes": _by_class, "stretches": _by_stretch, "modes": _by_mode}
+
+
 def _modes_of(seen: Sequence[tuple[Series, slice]]) -> tuple[ModeFriction, Float, Float]:
     """The modes of these frames, without friction; x and v [T, N, 3] of them, all in the order of
     the first series."""
@@ -292,10 +339,23 @@ def _with_velocities(frames: tuple[int, int]) -> slice:
     return slice(frames[0] + 2, frames[1])
 
 
-def _members(series: Series, kinds: list[str]) -> Float:
-    """[C, N]: 1/n where an atom is one of the n of a class, else 0."""
-    member = np.array([[c == kind for c in series.classes] for kind in kinds], dtype=np.float64)
+def _members(names: Sequence[str], kinds: list[str]) -> Float:
+    """[C, N]: 1/n where an atom or bond is one of the n of a kind, else 0."""
+    member = np.array([[name == kind for name in names] for kind in kinds], dtype=np.float64)
     return member / member.sum(1, keepdims=True)
+
+
+def _bonds(series: Series) -> tuple[torch.Tensor, list[str]]:
+    """The bonds of a molecule [E, 2], and their kinds, the classes of their atoms: "a-b"."""
+    pairs = bonded_pairs(series.numbers, series.positions[0])
+    kinds = ["-".join(sorted(series.classes[atom] for atom in pair)) for pair in pairs]
+    return torch.from_numpy(pairs), kinds
+
+
+def _types_of(model: TransitionModel, bond: str) -> tuple[int, int]:
+    """The indices of the classes of a kind of bond."""
+    first, second = map(model.types.index, bond.split("-"))
+    return first, second
 
 
 def _temperatures(velocities: Float, masses: Float) -> Float:

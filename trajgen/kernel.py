@@ -19,6 +19,7 @@ from trajgen.sde import Noise
 if TYPE_CHECKING:
     from trajgen.modes import ModeFriction
     from trajgen.pairs import Series
+    from trajgen.stretches import StretchFriction
 
 # What a roll-out hands on from step to step besides positions and velocities.
 History = Literal["thermostat", "acceleration"]
@@ -38,7 +39,7 @@ class TransitionKernel(nn.Module, ABC):
         history: the thermostat friction, which the model then predicts with the rest, or the
             acceleration (v_t − v_{t−Δ})/Δ.
         noise: the forward process of the rows.
-        modes: frictions that each step of a roll-out ends with, or None.
+        modes, stretches: frictions that each step of a roll-out ends with, or None.
     """
 
     kind: ClassVar[str]
@@ -47,10 +48,12 @@ class TransitionKernel(nn.Module, ABC):
     history: History
     noise: Noise
     modes: "ModeFriction | None"
+    stretches: "StretchFriction | None"
 
     def __init__(self) -> None:
         super().__init__()
         self.modes = None
+        self.stretches = None
 
     @classmethod
     @abstractmethod

@@ -31,6 +31,7 @@ from trajgen.egt import EGT, Condition
 from trajgen.kernel import History, TransitionKernel
 from trajgen.modes import ModeFriction
 from trajgen.sde import ResidualNoise
+from trajgen.stretches import StretchFriction
 
 if TYPE_CHECKING:
     from trajgen.pairs import Series
@@ -368,6 +369,8 @@ class TransitionModel(ResidualKernel):
             built.set_friction(torch.zeros(len(built.types)))
         if modes := model.get("modes"):
             built.modes = ModeFriction(**modes)
+        if model.get("stretches", False):
+            built.stretches = StretchFriction(len(built.types))
         return built
 
     def description(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -379,6 +382,7 @@ class TransitionModel(ResidualKernel):
             "history": self.history,
             "friction": self.friction is not None,
             "modes": None if self.modes is None else self.modes.sizes,
+            "stretches": self.stretches is not None,
         }
         return model, asdict(self.normalisation)
 

@@ -7,7 +7,8 @@ noise of a step depends on the seed and on the time alone.
 
 What holds at every step: the centre of mass does not move relative to inertial flight and total
 momentum is kept (projection of the residual). Angular momentum is kept on request; otherwise the
-frictions of modes (`trajgen.modes`), where a model has them, change it a little. A replica that
+frictions of modes (`trajgen.modes`), where a model has them, change it a little; those of stretches
+(`trajgen.stretches`) do not. A replica that
 becomes non-finite or breaks a bond (`shared.metrics.stability`) stops and repeats its last whole
 frame; the rest go on.
 """
@@ -215,7 +216,9 @@ class _State:
         if start.alive is not None:
             self.alive = torch.tensor(start.alive, device=device)
         self.count = round(start.time_fs / generator.lag_fs)
-        self.watch = StabilityWatch(reference_bonds(start.numbers, reference), r)
+        bonds = reference_bonds(start.numbers, reference)
+        self.bonds = torch.from_numpy(bonds.pairs).to(device)
+        self.watch = StabilityWatch(bonds, r)
         self.watch.alive = self.alive.cpu().numpy().copy()
 
     @torch.no_grad()
@@ -246,6 +249,10 @@ class _State:
         if model.modes is not None:
             assert self.order is not None
             new_v = model.modes.slow(self.order, self.masses, new_x, new_v, g.lag_fs)
+        if model.stretches is not None:
+            new_v = model.stretches.slow(
+                self.bonds, self.types[0], self.masses, new_x, new_v, g.lag_fs
+            )
         if g.keep_angular_momentum:
             new_v = conserve_angular_momentum((x, v), (new_x, new_v), self.masses)
         if g.thermostat_time_fs is not None:

@@ -70,7 +70,7 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
             )
     if isinstance(model, ResidualKernel):
         model.set_friction(None)  # they belong to the weights as they were
-        model.modes = None
+        model.modes = model.stretches = None
     return model.train()
 
 

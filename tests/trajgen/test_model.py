@@ -219,7 +219,15 @@ def test_thermostat_history_needs_a_thermostat() -> None:
 def test_description_builds_the_same_model() -> None:
     model = build(noise=NoiseConfig(eta=0.25), history="acceleration")
     entries, normalisation = json.loads(json.dumps(model.description()))
-    assert set(entries) == {"types", "network", "noise", "history", "friction", "modes"}
+    assert set(entries) == {
+        "types",
+        "network",
+        "noise",
+        "history",
+        "friction",
+        "modes",
+        "stretches",
+    }
     assert set(normalisation) == set(asdict(NORMALISATION))
     again = model_class("residual").from_description(entries, normalisation).double()
     again.load_state_dict(model.state_dict())
