@@ -112,6 +112,17 @@ def test_a_run_leaves_a_report(tmp_path: Path, capsys) -> None:
     assert "benzene has no surrogate" in page
 
 
+def test_some_variants_are_a_measurement_of_their_own(tmp_path: Path) -> None:
+    text = "  systems: [benzene]\n  models: [persistence]\n  parts: [s2l]\n"
+    found = []
+    for more in ([], ["--evaluation.variants", "[fitted]"], []):
+        assert main([*config(tmp_path, text), "--no-report", *more]) == 0
+        (job,) = read_results(tmp_path / "results.json")["jobs"].values()
+        found.append((job["fingerprint"], job["settings"].get("variants")))
+    assert found[0] == found[2] != found[1]
+    assert [variants for _, variants in found] == [None, ["fitted"], None]
+
+
 def test_data_that_are_not_there(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path / "empty"))
     text = "  systems: [ethanol]\n  models: [persistence, mean]\n"
