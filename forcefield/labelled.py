@@ -7,7 +7,7 @@ order are split at random.
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,7 @@ __all__ = [
     "as_graphs",
     "dense_batch",
     "load_labelled",
+    "load_more",
     "paddings",
     "split_of",
 ]
@@ -68,7 +69,7 @@ class DataConfig:
         labels: rmd17: revised (PBE), or original (MD17's own, which drove the trajectory).
         validation_files: extxyz: files to validate on; none: a random part of `molecules`.
         more: further extended xyz files of labelled frames, or patterns like folder/*.extxyz, to
-            train on beside the data set.
+            train on beside the data set: labels of the same method, with the same zero of energy.
         split_seed: 3bpa, extxyz: of the random split.
         energy_key: extxyz files: name of the energies on the comment lines, eV.
         forces_key: extxyz files: name of the column of forces, eV/Å.
@@ -97,7 +98,8 @@ class DataConfig:
 def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
     """The frames of a part of the data, one entry for each molecule.
 
-    Forces that are absurd in eV/Å bring a warning, one for each file.
+    One that is named twice is there twice to train on, and once otherwise. Forces that are absurd
+    in eV/Å bring a warning, one for each file.
 
     Raises:
         InputError: an unknown source; files that are missing or bad; labels that are missing or not
@@ -107,17 +109,34 @@ def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:
         raise InputError(f"no data.source {data.source}; there are {', '.join(SOURCES)}")
     if data.source not in ("3bpa", "isomers") and not data.molecules:
         raise InputError(f"data.molecules is empty; say which of {data.source}")
+    if part != "train":
+        data = replace(data, molecules=list(dict.fromkeys(data.molecules)))
     found = SOURCES[data.source](data, part)
-    if part == "train":
-        for path in files_of(data.more, "data.more"):
-            found += read_labelled(path, data.energy_key, data.forces_key)
     for frames in found:
         if not len(frames):
             raise InputError(f"{frames.path}: {frames.name} has no frames for {part}")
     if part != "validation" or data.validation_files:  # else training has seen these files
-        for path in dict.fromkeys(frames.path for frames in found):
-            _check_unit(path, [frames for frames in found if frames.path == path])
+        _check_units(found)
     return found
+
+
+def load_more(data: DataConfig) -> list[LabelledFrames]:
+    """The frames of the files of `data.more`, one entry for each molecule of a file.
+
+    Raises:
+        InputError: as `load_labelled`, of files.
+    """
+    found: list[LabelledFrames] = []
+    for path in files_of(data.more, "data.more"):
+        found += read_labelled(path, data.energy_key, data.forces_key)
+    _check_units(found)
+    return found
+
+
+def _check_units(found: Sequence[LabelledFrames]) -> None:
+    """Warn of files whose forces are no molecule's in eV/Å."""
+    for path in dict.fromkeys(frames.path for frames in found):
+        _check_unit(path, [frames for frames in found if frames.path == path])
 
 
 def _check_unit(path: Path, found: list[LabelledFrames]) -> None:
@@ -129,7 +148,7 @@ def _check_unit(path: Path, found: list[LabelledFrames]) -> None:
         warnings.warn(
             f"{path}: force components have an rms of {rms:.4g} and reach {largest:.4g}; are the "
             "labels in eV and eV/Å?",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

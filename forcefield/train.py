@@ -134,19 +134,21 @@ def train(settings: Any) -> Path:
     """Train with the sections of a config; returns the folder of the released checkpoint."""
     import torch
 
-    from forcefield.labelled import load_labelled
+    from forcefield.labelled import load_labelled, load_more
     from forcefield.training import Training, build_potential, release
     from shared.training import fit
 
     torch.set_flush_denormal(True)
     run = settings.run
     frames = load_labelled(settings.data, "train")
+    more = load_more(settings.data)
     held_out = load_labelled(settings.data, "validation")
-    module = Training(build_potential(settings, frames), frames, held_out, settings)
+    seen = frames + more
+    module = Training(build_potential(settings, seen), seen, held_out, settings)
     out = Path(run.out)
-    files = sorted({f.path for f in frames})
+    files = sorted({f.path for f in seen})
     first = fit(module, settings, data=files)
-    return release(module, settings, out) if first else out / run.name
+    return release(module, settings, frames, more, out) if first else out / run.name
 
 
 if __name__ == "__main__":

@@ -393,8 +393,21 @@ def molecules_of(source: str, frames: Sequence[LabelledFrames]) -> dict[str, Any
     return found
 
 
-def release(module: Training, settings: Any, out: Path) -> Path:
-    """Write the averaged weights of the best epoch as a checkpoint that can be shipped."""
+def release(
+    module: Training,
+    settings: Any,
+    frames: Sequence[LabelledFrames],
+    more: Sequence[LabelledFrames],
+    out: Path,
+) -> Path:
+    """Write the averaged weights of the best epoch as a checkpoint that can be shipped.
+
+    Args:
+        module: the training.
+        settings: the sections of the config.
+        frames, more: what it trained on, of the data set and of `data.more`.
+        out: the run folder.
+    """
     from shared.provenance import provenance
 
     state = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)
@@ -406,13 +419,14 @@ def release(module: Training, settings: Any, out: Path) -> Path:
     model, normalisation = module.potential.description()
     data = settings.data
     paths = sorted({frames.path for frames in [*module.frames, *module.validation]})
-    counts: dict[str, dict[str, int]] = {}
-    for f in module.frames:  # of one molecule there may be several files
-        count = counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})
-        count["train"] += len(f)
+    counts = {f.name: {"train": len(f), "atoms": len(f.numbers)} for f in frames}
     for f in module.validation:
         counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})["validation"] = len(f)
     trained_on = {"source": data.source, "molecules": counts, "dtype": settings.run.dtype}
+    if more:
+        trained_on["more"] = {str(f.path): len(f) for f in more}
+    if repeated := {name: k for name, k in Counter(f.name for f in frames).items() if k > 1}:
+        trained_on["repeated"] = repeated
     split, split_words = split_of(data)
     config = CheckpointConfig(
         head="forcefield",
@@ -420,7 +434,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
         kind="potential",
         model=model,
         elements=model["elements"],
-        molecules=molecules_of(data.source, module.frames),
+        molecules=molecules_of(data.source, frames),
         normalisation=normalisation,
         temperature_K=_TEMPERATURES_K.get(data.source),
         temperature_convention="3N" if "md17" in data.source else "3N-6",
@@ -448,6 +462,11 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     if len(counts) > len(set(counts.values())) + 12:  # isomers, one like another
         shares = Counter(counts.values()).items()
         frames = "; ".join(f"{many} molecules {count} each" for count, many in shares)
+    if "repeated" in data:
+        split += f" To train on, {some(data['repeated'])} count more than once."
+    if "more" in data:
+        files = "; ".join(f"`{path}` {count}" for path, count in data["more"].items())
+        split += f" Beside these, labelled frames of files: {files}."
     return model_card(
         config,
         summary=f"Energies and conservative forces: {backbone}, {shape}, {parameters} parameters.",

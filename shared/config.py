@@ -153,7 +153,7 @@ def files_of(patterns: Sequence[str], key: str) -> list[Path]:
         if not paths:
             raise InputError(f"{key}: {pattern}: no such file")
         found += map(Path, paths)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def resolved(settings: Any) -> Any:

@@ -121,7 +121,7 @@ def evaluate(
         folder, path = folder / "quick", folder / "quick.json"
     for place in (folder, path.parent):
         require_writable(place)
-    references = References(evaluation.trajectories, evaluation.engine)
+    references = References(evaluation.trajectories, evaluation.engine, evaluation.blocks)
     results = Results(path, evaluation.name, folder, provenance(_files(plan, references)))
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models

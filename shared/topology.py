@@ -76,6 +76,22 @@ def find_molecule(
     return None
 
 
+def bonds_of_classes(
+    classes: list[str], numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> npt.NDArray[np.int64]:
+    """The bonds [E, 2] of a frame by which its atoms have their classes; none if they never have.
+
+    Args:
+        classes: N, as `find_molecule` found them.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
+    """
+    for factor in _BOND_FACTORS:
+        if atom_classes(numbers, positions, mult=factor) == classes:
+            return bonded_pairs(numbers, positions, factor)
+    return np.zeros((0, 2), dtype=np.int64)
+
+
 def known_classes(
     known: Collection[str], numbers: npt.ArrayLike, positions: npt.ArrayLike, rounds: int
 ) -> list[str] | None:

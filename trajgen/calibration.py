@@ -15,7 +15,7 @@ the model: v_i ← v_i exp(−γ_c Δ) at every step. Trajectories are made with
 Energy leaks from the bends of hydrogens into their stretches as well, which no friction per class
 of atoms can mend: c may count kinds of bonds besides (`trajgen.stretches`), or, in a rigid
 molecule, normal modes instead (`trajgen.modes`). A few picoseconds of training frames need not have
-equipartition; T_c,ref may be one for all c, the mean of the training frames, as well.
+equipartition; T_c,ref of modes may be one for all c, the mean of the training frames, as well.
 """
 
 import logging
@@ -28,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shared.bonds import bonded_pairs
 from shared.checkpoint import CARD, save
 from shared.config import check_values
 from shared.errors import InputError
 from shared.state import PhaseState
+from shared.topology import CLASS_ROUNDS, bonds_of_classes
 from shared.units import AMU_A2_PER_FS2_IN_EV, FS_PER_PS, KB_EV_PER_K
 from trajgen.load import load_model
 from trajgen.model import TransitionModel
@@ -59,7 +59,8 @@ class CalibrationConfig:
         by: a friction for each class of atoms; for each of these and each kind of bond, by the
             classes of its atoms (stretches); or for each normal mode of the one molecule there is,
             which must keep its shape.
-        temperatures: T_c,ref: those of the training frames, or their mean for every c.
+        temperatures: T_c,ref: those of the training frames, or, of modes, their mean for every c.
+            Atoms and bonds of a molecule at rest do not have one temperature.
         length_ps: its length; 0: no calibration.
         replicas: trajectories of each molecule, from evenly spaced training frames.
         coupling_ps: relaxation time τ of its thermostat.
@@ -73,23 +74,33 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         check_values(self, "calibration", "length_ps >= 0", "replicas >= 1", "coupling_ps > 0")
+        if self.temperatures == "equal" and self.by != "modes":
+            raise InputError("calibration.temperatures: equal is for calibration.by: modes")
 
 
 def check(
-    kind: str, series: Sequence[Series], frames: tuple[int, int], settings: CalibrationConfig
+    kind: str,
+    series: Sequence[Series],
+    frames: tuple[int, int],
+    settings: CalibrationConfig,
+    class_rounds: int = CLASS_ROUNDS,
 ) -> None:
     """Say before a training what would stop the calibration after it.
 
     Args:
         kind: mode of the model.
         series, frames, settings: as `calibrate`.
+        class_rounds: of the classes of atoms.
 
     Raises:
-        InputError: a model without velocities at the frame, or `by` modes for several molecules or
-            one that does not keep its shape.
+        InputError: a model without velocities at the frame; `by` modes for several molecules or
+            one that does not keep its shape; `by` stretches with classes that take molecules of
+            other kinds of bonds.
     """
     if kind != TransitionModel.kind:
         raise InputError(f"calibration: only the mode residual has it, not {kind}")
+    if settings.by == "stretches" and class_rounds < CLASS_ROUNDS:
+        raise InputError(f"calibration.by: stretches needs data.class_rounds {CLASS_ROUNDS}")
     if settings.by == "modes":
         if len(series) != 1:
             raise InputError("calibration.by: modes is of one molecule; set data.molecules")
@@ -120,7 +131,8 @@ def calibrate(
         InputError: as `check`, every replica collapsed, or a length below a lag.
     """
     model, config = load_model(str(folder))
-    check(model.kind, series, frames, settings)
+    rounds = config.defaults.get("class_rounds", CLASS_ROUNDS)
+    check(model.kind, series, frames, settings, rounds)
     assert isinstance(model, TransitionModel)
     model.set_friction(None)
     model.modes = model.stretches = None
@@ -166,7 +178,7 @@ def measure(
     groups = _GROUPS[settings.by](model, seen)
     wanted = groups.of_frames
     if settings.temperatures == "equal":
-        wanted = np.full_like(wanted, np.average(wanted, weights=groups.weights))
+        wanted = np.full_like(wanted, np.average(wanted, weights=groups.sizes))
 
     lag = generator.lag_fs
     coupling = settings.coupling_ps * FS_PER_PS
@@ -218,14 +230,14 @@ class _Groups:
 
     Attributes:
         names: of the C groups.
-        weights: of their temperatures in the mean of all, [C].
+        sizes: how many atoms, bonds or modes each has, [C].
         of_frames: their temperatures in the training frames, [C], K.
         temperatures: of states [R, N, 3], Å and Å/fs: [R, C], K.
         slow: lets frictions [C], 1/fs, act from the next step on.
     """
 
     names: list[str]
-    weights: Float
+    sizes: Float
     of_frames: Float
     temperatures: Callable[[Float, Float], Float]
     slow: Callable[[Float], None]
@@ -261,16 +273,23 @@ def _by_stretch(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) ->
     stretches = model.stretches = StretchFriction(len(model.types))
     kinds = sorted(set(_bonds(seen[0][0])[1]))
 
-    def bond_temperatures(series: Series, positions: Float, velocities: Float) -> Float:
+    def measured_by(series: Series) -> Callable[[Float, Float], Float]:
+        """Mean temperature of each kind of bond, K, of states [T, N, 3] twice: [T, C]."""
         pairs, names = _bonds(series)
-        masses = torch.from_numpy(series.masses)
-        states = torch.from_numpy(positions), torch.from_numpy(velocities)
-        energies = StretchFriction.energies(pairs, masses, *states).numpy()
-        return energies @ _members(names, kinds).T * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+        masses, member = torch.from_numpy(series.masses), _members(names, kinds)
+
+        def temperatures(positions: Float, velocities: Float) -> Float:
+            states = torch.from_numpy(positions), torch.from_numpy(velocities)
+            energies = StretchFriction.energies(pairs, masses, *states).numpy()
+            return energies @ member.T * (AMU_A2_PER_FS2_IN_EV / KB_EV_PER_K)
+
+        return temperatures
+
+    of_bonds = measured_by(seen[0][0])
 
     def temperatures(positions: Float, velocities: Float) -> Float:
-        of_bonds = bond_temperatures(seen[0][0], positions, velocities)
-        return np.concatenate([atoms.temperatures(positions, velocities), of_bonds], 1)
+        parts = (of(positions, velocities) for of in (atoms.temperatures, of_bonds))
+        return np.concatenate(list(parts), 1)
 
     def slow(rates: Float) -> None:
         atoms.slow(rates[: len(atoms.names)])
@@ -278,12 +297,12 @@ def _by_stretch(model: TransitionModel, seen: Sequence[tuple[Series, slice]]) ->
             stretches.set_rate(*_types_of(model, kind), rate)
 
     of_frames = [
-        bond_temperatures(s, *(v[rows].astype(np.float64) for v in (s.positions, s.velocities)))
+        measured_by(s)(*(v[rows].astype(np.float64) for v in (s.positions, s.velocities)))
         for s, rows in seen
     ]
     return _Groups(
         atoms.names + kinds,
-        np.concatenate([atoms.weights, np.zeros(len(kinds))]),  # all of them counts as atoms'
+        np.concatenate([atoms.sizes, [_bonds(seen[0][0])[1].count(kind) for kind in kinds]]),
         np.concatenate([atoms.of_frames, np.concatenate(of_frames).mean(0)]),
         temperatures,
         slow,
@@ -341,13 +360,13 @@ def _with_velocities(frames: tuple[int, int]) -> slice:
 
 def _members(names: Sequence[str], kinds: list[str]) -> Float:
     """[C, N]: 1/n where an atom or bond is one of the n of a kind, else 0."""
-    member = np.array([[name == kind for name in names] for kind in kinds], dtype=np.float64)
-    return member / member.sum(1, keepdims=True)
+    member = np.asarray(kinds)[:, None] == np.asarray(names)[None]
+    return np.asarray(member / member.sum(1, keepdims=True))
 
 
 def _bonds(series: Series) -> tuple[torch.Tensor, list[str]]:
     """The bonds of a molecule [E, 2], and their kinds, the classes of their atoms: "a-b"."""
-    pairs = bonded_pairs(series.numbers, series.positions[0])
+    pairs = bonds_of_classes(series.classes, series.numbers, series.positions[0])
     kinds = ["-".join(sorted(series.classes[atom] for atom in pair)) for pair in pairs]
     return torch.from_numpy(pairs), kinds
 

@@ -28,6 +28,7 @@ from shared.errors import InputError
 from shared.kinetics import temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
 from shared.state import PhaseState
+from shared.topology import bonds_of_classes
 from shared.units import masses
 from trajgen.kernel import TransitionKernel, cast
 from trajgen.load import acceleration_interval, recognise
@@ -216,9 +217,11 @@ class _State:
         if start.alive is not None:
             self.alive = torch.tensor(start.alive, device=device)
         self.count = round(start.time_fs / generator.lag_fs)
-        bonds = reference_bonds(start.numbers, reference)
-        self.bonds = torch.from_numpy(bonds.pairs).to(device)
-        self.watch = StabilityWatch(bonds, r)
+        self.bonds = None
+        if model.stretches is not None:
+            pairs = bonds_of_classes(classes, start.numbers, reference)
+            self.bonds = torch.from_numpy(pairs).to(device)
+        self.watch = StabilityWatch(reference_bonds(start.numbers, reference), r)
         self.watch.alive = self.alive.cpu().numpy().copy()
 
     @torch.no_grad()
@@ -250,6 +253,7 @@ class _State:
             assert self.order is not None
             new_v = model.modes.slow(self.order, self.masses, new_x, new_v, g.lag_fs)
         if model.stretches is not None:
+            assert self.bonds is not None
             new_v = model.stretches.slow(
                 self.bonds, self.types[0], self.masses, new_x, new_v, g.lag_fs
             )

@@ -276,7 +276,7 @@ def train(settings: Any) -> Path:
         held_out = load_series(data, pair_velocities=pair_velocities, part="validation")
     more = load_more(data, pair_velocities=pair_velocities)
     if settings.calibration.length_ps:
-        check_calibration(run.mode, series, data.train, settings.calibration)
+        check_calibration(run.mode, series, data.train, settings.calibration, data.class_rounds)
     module = Training(build_model(settings, series), series, settings, more, held_out)
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):

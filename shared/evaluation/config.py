@@ -86,6 +86,8 @@ class Evaluation:
         seed: of all that is random.
         trajectories: system -> a held-back trajectory (.h5, .extxyz, or a folder of
             shared.data.xtb): the reference of s2l and distributions for 3bpa.
+        blocks: system -> further such trajectories, independent of that one and of one another:
+            their windows are the blocks of distributions.
         engine: the model that made them: xtb, forcefield:NAME.
         results: the results file; null: docs/results/<name>.json.
         artefacts: folder of curves and trajectories; null: runs/evaluate/<name>.
@@ -99,6 +101,7 @@ class Evaluation:
     variants: list[Variant] = field(default_factory=list)
     seed: int = 0
     trajectories: dict[str, str] = field(default_factory=dict)
+    blocks: dict[str, list[str]] = field(default_factory=dict)
     engine: str | None = None
     results: str | None = None
     artefacts: str | None = None
@@ -119,7 +122,7 @@ def checked_parts(
     systems = check_systems(evaluation.data, evaluation.systems)
     if evaluation.seed < 0:
         raise InputError(f"evaluation.seed must be 0 or more, not {evaluation.seed}")
-    if evaluation.trajectories:
+    if evaluation.trajectories or evaluation.blocks:
         _check_trajectories(evaluation)
     own = [part for part, entry in PARTS.items() if evaluation.data in entry.sets]
     if unknown := [part for part in evaluation.parts if part not in own]:
@@ -158,6 +161,12 @@ def _check_trajectories(evaluation: Evaluation) -> None:
     for path in evaluation.trajectories.values():
         if not Path(path).exists():
             raise InputError(f"evaluation.trajectories: {path}: no such file or folder")
+    for system, paths in evaluation.blocks.items():
+        if system not in evaluation.trajectories:
+            raise InputError(f"evaluation.blocks: {system} has none of evaluation.trajectories")
+        for path in paths:
+            if not Path(path).exists():
+                raise InputError(f"evaluation.blocks: {path}: no such file or folder")
 
 
 _POSITIVE = (

@@ -6,7 +6,7 @@ that no histogram sees stand beside: kinetic temperatures of H and of heavy atom
 energy of generated frames under the engine that made the reference.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,8 @@ def measure(
     if candidate.name == STATIC:
         stride = system.frames_in(settings.interval_fs, "distributions.interval_fs")
         length = round(settings.window_ps * FS_PER_PS / settings.interval_fs)
-        return _oracle_rows(candidate, series, _Reference(series, length, stride))
+        independent = context.references.independent(name)
+        return _oracle_rows(candidate, series, _Reference(series, length, stride, independent))
     variant = candidate.variants(system)[0]
     of_stability = Stability(
         replicas=settings.replicas, length_ps=settings.length_ps, interval_fs=settings.interval_fs
@@ -101,7 +102,7 @@ def measure(
     stride = stride_of(candidate, system, settings.interval_fs)
     judged = len(run.frames) - run.first
     length = min(round(settings.window_ps * FS_PER_PS / run.interval_fs), judged)
-    reference = _Reference(series, length, stride)
+    reference = _Reference(series, length, stride, context.references.independent(name))
     row = row_of("distributions", "P6", system, candidate, variant)
     lasted = np.isinf(run.outcome()[0]).astype(float)
     length_ps = float(run.times_ps[-1])
@@ -118,18 +119,21 @@ def measure(
 
 
 class _Reference:
-    """The blocks of the reference, and their signatures."""
+    """The blocks of the reference, or of independent trajectories, and their signatures."""
 
-    def __init__(self, series: Series, length: int, stride: int) -> None:
+    def __init__(
+        self, series: Series, length: int, stride: int, independent: Sequence[Series] = ()
+    ) -> None:
         system = series.system
         self.system, self.length, self.stride = system, length, stride
         self.interval_fs = stride * system.interval_fs
         self.frames = series.positions[: series.test.stop]
         self.bins = d.GeometryBins.of_reference(system.numbers, system.bonds.pairs, self.frames)
-        windows = d.cut_windows(self.frames, length, stride)
+        sources = [s.positions for s in independent] or [self.frames]
+        windows = np.concatenate([d.cut_windows(frames, length, stride) for frames in sources])
         if len(windows) < 2:
             raise Skip(
-                f"{len(self.frames)} frames of the reference are fewer than two blocks of "
+                f"{sum(map(len, sources))} frames of the reference are fewer than two blocks of "
                 f"{length * stride}"
             )
         self.blocks = self.signatures(windows)

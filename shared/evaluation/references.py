@@ -2,9 +2,13 @@
 
 A config names one trajectory for each system, all of it held back from training, and the engine
 that made it. The engine's name stands in the `data` of every row, and is the dynamic oracle.
+
+A bond to hydrogen keeps its energy for longer than a trajectory lasts, so blocks of one trajectory
+are no independent samples of it. A config may name further trajectories, each from a start of its
+own, whose windows are then the blocks that distributions are compared with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,10 +33,12 @@ class References:
     Attributes:
         paths: system -> trajectory, as `shared.data.trajectories` reads it.
         engine: that made them, named as a model in a config.
+        blocks: system -> independent trajectories, for distributions.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None
+    blocks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def series(self, name: str) -> Series:
         """The trajectory of a system.
@@ -46,11 +52,30 @@ class References:
             )
         return engine_series(name, self.paths[name], self.engine)
 
+    def independent(self, name: str) -> list[Series]:
+        """The independent trajectories of a system; none where none are named.
+
+        Raises:
+            InputError: as `series`, or their frames are not as far apart as those of `series`.
+        """
+        found = []
+        for path in self.blocks.get(name, ()):
+            found.append(engine_series(name, path, str(self.engine)))
+            ours, theirs = (s.system.interval_fs for s in (self.series(name), found[-1]))
+            if abs(ours - theirs) > 1e-6:
+                raise InputError(
+                    f"{path}: frames are {theirs:g} fs apart, those of {self.paths[name]} {ours:g}"
+                )
+        return found
+
     def files(self, name: str) -> list[Path]:
-        """Of the trajectory of a system; none where none is named."""
-        path = Path(self.paths.get(name, ""))
-        files = sorted(path.glob("frames_*.npz")) if path.is_dir() else [path]
-        return [file for file in files if file.is_file()] if name in self.paths else []
+        """Of the trajectories of a system; none where none is named."""
+        if name not in self.paths:
+            return []
+        files: list[Path] = []
+        for path in map(Path, [self.paths[name], *self.blocks.get(name, ())]):
+            files += sorted(path.glob("frames_*.npz")) if path.is_dir() else [path]
+        return [file for file in files if file.is_file()]
 
     def identity(self, name: str) -> list[str]:
         """Changes with the engine's name and the trajectory of a system; empty without one."""
@@ -59,7 +84,7 @@ class References:
         return [str(self.engine), *map(file_checksum, found)] if (found := self.files(name)) else []
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def engine_series(name: str, path: str, engine: str) -> Series:
     """A trajectory of 3BPA at a temperature; mean and bonds are those of the training frames."""
     system = three_bpa(name).system

@@ -14,6 +14,7 @@ from forcefield.labelled import (
     as_graphs,
     dense_batch,
     load_labelled,
+    load_more,
     paddings,
     split_of,
 )
@@ -320,7 +321,14 @@ def test_further_files_train_beside_the_data_set(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.xyz", 20), write(tmp_path / "b.extxyz", 7)
     data = DataConfig(source="extxyz", molecules=[first], validation=4)
     more = replace(data, more=[str(tmp_path / "*.extxyz")])
-    assert [len(f) for f in load_labelled(more, "train")] == [16, 7]
-    assert [len(f) for f in load_labelled(more, "validation")] == [4]
+    assert [len(f) for f in load_labelled(more, "train")] == [16]
+    assert [len(f) for f in load_more(more)] == [7]
+    assert [len(f) for f in load_more(replace(more, more=[second, *more.more]))] == [7]
     with pytest.raises(InputError, match=r"data\.more: .*none\.xyz: no such file"):
-        load_labelled(replace(data, more=[str(tmp_path / "none.xyz"), second]), "train")
+        load_more(replace(data, more=[str(tmp_path / "none.xyz"), second]))
+
+
+def test_a_molecule_that_is_named_twice_trains_twice_and_validates_once(root: Path) -> None:
+    write_rmd17(root, np.arange(0, 50_000, 10))
+    data = DataConfig(source="rmd17", molecules=["ethanol", "ethanol"])
+    assert [len(load_labelled(data, part)) for part in ("train", "validation")] == [2, 1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
 from tests.trajgen.conftest import MOLECULES, save_tiny
 from trajgen.calibration import CalibrationConfig, calibrate
@@ -75,25 +76,9 @@ def test_further_trajectories_have_their_share_in_the_temperatures_to_hold(
     assert found[2] == found[1]  # trajectories of one molecule are calibrated together
 
 
-def test_temperatures_of_the_frames_or_equal_ones(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(TransitionModel, "draw", leak)
-    for element in LEAK:
-        monkeypatch.setitem(LEAK, element, 0.0)
-    folder, series = save_tiny(tmp_path / "tiny"), ethanol()
-    hydrogen = series.numbers == 1
-    factors = np.where(hydrogen, 2**0.5, 1.0).astype(np.float32)
-    series = replace(series, velocities=series.velocities * factors[:, None])
-    found = []
-    for temperatures in ("frames", "equal"):
-        short = replace(SETTINGS, length_ps=0.05, temperatures=temperatures)
-        calibrate(folder, [series], (0, 2000), short, compile=False)
-        model = load_model(str(folder))[0]
-        frictions = dict(zip(model.types, model.friction.tolist(), strict=True))
-        found.append(np.array([frictions[kind] for kind in series.classes]))
-    kept, equal = found
-    assert (np.abs(kept) < 0.3 * np.abs(equal)).all()
-    assert (equal[hydrogen] > 0).all()  # cooled to the mean of all
-    assert (equal[~hydrogen] < 0).all()
+def test_atoms_are_not_held_at_one_temperature() -> None:
+    with pytest.raises(InputError, match=r"equal is for calibration\.by: modes"):
+        replace(SETTINGS, temperatures="equal")
 
 
 def test_friction_slows_and_keeps_momentum_at_zero(tmp_path: Path) -> None:

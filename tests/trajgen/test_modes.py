@@ -254,6 +254,28 @@ def test_calibrated_stored_loaded_and_used(tmp_path: Path, monkeypatch: Any) -> 
     assert kept > 0.5 * (1 + alone)
 
 
+def test_temperatures_of_the_frames_or_equal_ones(tmp_path: Path, monkeypatch: Any) -> None:
+    def still(self: Any, c: Any, *_: Any, **__: Any) -> torch.Tensor:
+        """The same place and velocities: nothing leaks."""
+        velocities = c.velocities * self.normalisation.velocity * c.inverse_sqrt_mass[..., None]
+        return self.encode(c, c.positions, velocities, torch.zeros_like(c.lag))
+
+    monkeypatch.setattr(TransitionModel, "draw", still)
+    folder, series = save_tiny(tmp_path / "tiny"), frozen_ethanol()
+    factors = np.where(series.numbers == 1, 3.0, 1.0).astype(np.float32)
+    series = replace(series, velocities=series.velocities * factors[:, None])
+    found = []
+    for temperatures in ("frames", "equal"):
+        settings = CalibrationConfig("modes", temperatures, 0.05, 128, 0.05)
+        calibrate(folder, [series], (0, 2000), settings, compile=False)
+        modes = load_model(str(folder))[0].modes
+        assert modes is not None
+        found.append(modes.rates.numpy().copy())
+    kept, equal = (np.abs(rates).mean() for rates in found)
+    assert kept < 0.3 * equal
+    assert found[1].min() < 0 < found[1].max()  # skeleton heated, hydrogens cooled
+
+
 def test_other_trajectories_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     series = frozen_ethanol()
     shuffled = GENERATOR.permutation(9)

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from shared.bonds import bonded_pairs
+from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann
+from shared.topology import atom_classes, bonds_of_classes
 from shared.units import AMU_A2_PER_FS2_IN_EV, KB_EV_PER_K
 from tests.trajgen.conftest import MOLECULES, save_tiny
-from trajgen.calibration import CalibrationConfig, calibrate
+from trajgen.calibration import CalibrationConfig, _starts, calibrate, check
 from trajgen.load import load_model
 from trajgen.model import TransitionModel
 from trajgen.pairs import Series, make_series
@@ -88,6 +90,28 @@ def test_every_stretch_has_the_temperature_of_its_atoms() -> None:
     )
 
 
+def test_stretches_need_classes_that_tell_bonds_apart() -> None:
+    frames = np.repeat(ATOMS.positions[None], 5, 0)
+    series = make_series("ethanol", ATOMS.numbers, frames, LAG, np.zeros(5))
+    settings = CalibrationConfig("stretches", length_ps=1.0)
+    check("residual", [series], (0, 5), settings)
+    with pytest.raises(InputError, match=r"needs data\.class_rounds 4"):
+        check("residual", [series], (0, 5), settings, class_rounds=1)
+
+
+def test_a_stretched_bond_is_still_one_of_those_that_tell_classes() -> None:
+    oxygen = int(np.flatnonzero(ATOMS.numbers == 8)[0])
+    (hydroxyl,) = (p for p in PAIRS.tolist() if oxygen in p and 1 in ATOMS.numbers[p])
+    (hydrogen,) = set(hydroxyl) - {oxygen}
+    x = ATOMS.positions.copy()
+    bond = x[hydrogen] - x[oxygen]
+    x[hydrogen] = x[oxygen] + 1.19 * bond / np.linalg.norm(bond)
+    assert len(bonded_pairs(ATOMS.numbers, x)) == len(PAIRS) - 1
+    classes = atom_classes(ATOMS.numbers, ATOMS.positions)
+    assert bonds_of_classes(classes, ATOMS.numbers, x).tolist() == PAIRS.tolist()
+    assert len(bonds_of_classes(["x"] * len(ATOMS), ATOMS.numbers, x)) == 0
+
+
 def test_calibration_finds_what_one_kind_of_bond_gains(tmp_path: Path, monkeypatch: Any) -> None:
     frames = np.repeat(ATOMS.positions[None], 2000, 0)
     series: Series = make_series("ethanol", ATOMS.numbers, frames, LAG, np.zeros(len(frames)))
@@ -116,9 +140,15 @@ def test_calibration_finds_what_one_kind_of_bond_gains(tmp_path: Path, monkeypat
         assert found == pytest.approx(wanted, abs=6e-4), (i, j)
     assert float(model.friction.abs().max()) < 6e-4
 
-    # and the roll-out has it
-    from trajgen.calibration import _starts
+    # Another order of the atoms is no other molecule.
+    rates, order = model.stretches.rates.clone(), np.random.default_rng(1).permutation(len(ATOMS))
+    shuffled = make_series("ethanol", ATOMS.numbers[order], frames[:, order], LAG, None)
+    shuffled = replace(shuffled, velocities=series.velocities[:, order])
+    calibrate(folder, [series, shuffled], (0, 2000), settings, compile=False)
+    again = load_model(str(folder))[0].stretches
+    torch.testing.assert_close(again.rates, rates, rtol=0, atol=1e-5)
 
+    # The roll-out has it.
     start = _starts(series, slice(2, 2000), 64)
     *_, last = Generator(model, config, compile=False).propagate(start, 1000, LAG, seed=0)
     bond = torch.tensor([hydroxyl])

@@ -33,16 +33,24 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         cached.cache_clear()
 
 
-def written(folder: Path, ending: str, n_frames: int, numbers: tuple[int, int] = (6, 8)) -> Path:
-    """A vibration with a period of 20 fs, 0.5 fs between frames."""
+def written(
+    folder: Path,
+    ending: str,
+    n_frames: int,
+    numbers: tuple[int, int] = (6, 8),
+    interval_fs: float = 0.5,
+) -> Path:
+    """A vibration with a period of 40 frames."""
     states = []
     for frame in range(n_frames + 1):
         phase = np.pi * frame / 20.0
         positions = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.1 + 0.05 * np.sin(phase)]]])
         velocities = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.05 * np.pi / 10 * np.cos(phase)]]])
-        states.append(PhaseState(np.array(numbers), positions, velocities, time_fs=0.5 * frame))
+        states.append(
+            PhaseState(np.array(numbers), positions, velocities, time_fs=interval_fs * frame)
+        )
     out = folder / "made"
-    with TrajectoryWriter(out, states[0], format=ending, frame_interval_fs=0.5) as writer:
+    with TrajectoryWriter(out, states[0], format=ending, frame_interval_fs=interval_fs) as writer:
         for state in states[1:]:
             writer.write(state)
     return out.with_suffix(f".{ending}")
@@ -95,6 +103,33 @@ def test_rows_name_the_engine(root: Path) -> None:
     assert other != References({"300K": str(path)}, "xtb").identity("300K") != []
 
 
+def test_blocks_are_windows_of_independent_trajectories(root: Path) -> None:
+    folders = [root / name for name in ("a", "b", "c")]
+    for folder in folders:
+        folder.mkdir()
+    whole = written(root, "h5", N_FRAMES)
+    blocks = [str(written(folder, "h5", 500)) for folder in folders]
+    entries = {"trajectories": {"300K": str(whole)}, "engine": "xtb", "parts": ["distributions"]}
+    entries |= {"models": ["static-oracle"]}
+    options = ["--distributions.window_ps", "0.2"]
+    assert main([*config(root, **entries), *options]) == 0
+    (one, *_) = read_results(root / "r.json")["rows"]
+    assert one["n"] == N_FRAMES // 400
+    assert main([*config(root, **entries, blocks={"300K": blocks}), *options]) == 0
+    content = read_results(root / "r.json")
+    assert {row["n"] for row in content["rows"]} == {3}  # one window of each
+    assert sum("made.h5" in name for name in content["provenance"]["files"]) == 4
+    alone, beside = (
+        References({"300K": str(whole)}, "xtb", found).identity("300K")
+        for found in ({}, {"300K": blocks})
+    )
+    assert alone != beside
+    (root / "d").mkdir()
+    coarse = written(root / "d", "h5", 50, interval_fs=1.0)
+    with pytest.raises(InputError, match=r"frames are 1 fs apart, those of .* 0\.5"):
+        References({"300K": str(whole)}, "xtb", {"300K": [str(coarse)]}).independent("300K")
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
@@ -102,6 +137,11 @@ def test_rows_name_the_engine(root: Path) -> None:
         ({"trajectories": {"300K": "absent.h5"}}, "evaluation.engine: say which"),
         ({"trajectories": {"301K": "absent.h5"}, "engine": "xtb"}, "has no 301K; it has 300K"),
         ({"trajectories": {"300K": "."}, "engine": "nothing"}, "no model nothing"),
+        ({"blocks": {"300K": ["."]}, "engine": "xtb"}, "300K has none of evaluation.trajectories"),
+        (
+            {"trajectories": {"300K": "."}, "blocks": {"300K": ["absent.h5"]}, "engine": "xtb"},
+            "evaluation.blocks: absent.h5: no such file",
+        ),
         ({"data": "md17", "systems": [], "trajectories": {"300K": "."}}, "only data 3bpa"),
     ],
 )
