@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.command import exit_code
-from shared.errors import InputError
+from shared.command import Parser, exit_code
+from shared.data.label import check_output
 
 __all__ = ["label", "main"]
 
@@ -63,7 +63,7 @@ def label(files: Sequence[Path], checkpoint: str, out: Path, *, every: int = 1) 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m forcefield.label",
         description="Energies and forces of a potential for the frames of files, as extended xyz. "
         "Exit status: 0 done, 2 bad input, 1 anything else.",
@@ -81,12 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
 
     def act() -> None:
-        if options.every < 1:
-            raise InputError(f"--every must be 1 or more, got {options.every}")
-        if not options.out.parent.is_dir():
-            raise InputError(f"--out: there is no folder {options.out.parent}")
-        if options.out.is_dir():
-            raise InputError(f"--out: {options.out} is a folder; name a file")
+        check_output(options.files, options.out, options.every)
         written = label(options.files, options.checkpoint, options.out, every=options.every)
         print(f"{written} frames to {options.out}")
 

@@ -30,6 +30,7 @@ __all__ = [
     "LENGTH",
     "REPLICAS",
     "Options",
+    "Parser",
     "exit_code",
     "run_command",
     "train_command",
@@ -58,7 +59,7 @@ FILES: Group = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong."""
 
     def error(self, message: str) -> NoReturn:
@@ -69,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(
     program: str, description: str, function: Callable[..., Run], options: Options
 ) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=f"python -m {program}",
         usage="%(prog)s --from FILE [OPTIONS]",
         description=description,

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.command import exit_code
+from shared.command import Parser, exit_code
 from shared.data.extxyz import LabelledFrames, write_labelled
 from shared.data.gfn2 import XTBEngine
 from shared.data.stretch import stretched
 from shared.errors import InputError
 from shared.io import read_frames
 
-__all__ = ["label", "main"]
+__all__ = ["check_output", "label", "main"]
 
 _SEED = 0
 
@@ -74,6 +74,8 @@ def label(
                 try:
                     energy, force = engine.energy_and_forces(shape)
                 except RuntimeError:  # no self-consistent field
+                    energy, force = np.nan, np.full(shape.shape, np.nan)
+                if not (np.isfinite(energy) and np.isfinite(force).all()):
                     left += 1
                     continue
                 shapes.append(shape)
@@ -87,9 +89,28 @@ def label(
     return write_labelled(out, found), left
 
 
+def check_output(files: Sequence[Path], out: Path, every: int) -> None:
+    """Refuse what a labelling command line cannot mean.
+
+    Raises:
+        InputError: `every` below 1; `out` in no folder, or one itself, or one of the files, or of
+            an ending that is not read as extended xyz.
+    """
+    if every < 1:
+        raise InputError(f"--every must be 1 or more, got {every}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out: there is no folder {out.parent}")
+    if out.is_dir():
+        raise InputError(f"--out: {out} is a folder; name a file")
+    if out.suffix not in (".xyz", ".extxyz"):
+        raise InputError(f"--out: {out} must end in .extxyz or .xyz")
+    if out.exists() and any(file.exists() and out.samefile(file) for file in files):
+        raise InputError(f"--out: {out} is one of the files to label; name another")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m shared.data.label",
         description="Energies and forces of GFN2-xTB for the frames of files, as extended xyz. "
         "Exit status: 0 done, 2 bad input, 1 anything else.",
@@ -115,15 +136,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in shared.data.xtb
 
     def act() -> None:
-        if options.every < 1:
-            raise InputError(f"--every must be 1 or more, got {options.every}")
+        check_output(options.files, options.out, options.every)
         low, high = options.stretch or (0.0, 0.0)
         if not -0.5 < low <= high < np.inf:
             raise InputError(f"--stretch: expected -0.5 < LOW <= HIGH, got {low:g} {high:g}")
-        if not options.out.parent.is_dir():
-            raise InputError(f"--out: there is no folder {options.out.parent}")
-        if options.out.is_dir():
-            raise InputError(f"--out: {options.out} is a folder; name a file")
         written, left = label(
             options.files,
             options.out,

@@ -43,6 +43,8 @@ def test_labels_are_those_of_the_calculator(tmp_path: Path, capsys) -> None:
         (["water.xyz", "--every", "0"], "--every"),
         (["water.xyz", "--out", "no/labels.extxyz"], "there is no folder no"),
         (["water.xyz", "--out", "tiny"], "tiny is a folder"),
+        (["water.xyz", "--out", "labels.dat"], "must end in .extxyz"),
+        (["water.xyz", "--out", "water.xyz"], "is one of the files to label"),
         (["ammonia.xyz"], "does not know the element N"),
     ],
 )
@@ -53,9 +55,11 @@ def test_bad_input_is_one_line(
     frames(Path("water.xyz"))
     write("ammonia.xyz", Atoms("NH3", np.eye(4, 3)), format="xyz")
     save_tiny(Path("tiny"))
+    before = Path("water.xyz").read_bytes()
     options = ["--checkpoint", "tiny", "--out", "labels.extxyz"]
     assert main([*options, *arguments]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert message in said
     assert not Path("labels.extxyz").exists()
+    assert Path("water.xyz").read_bytes() == before
