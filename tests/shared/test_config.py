@@ -191,3 +191,14 @@ def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InputError, match="no such config file"):
         check(*same)
+
+
+def test_every_shipped_config_has_a_run_folder_of_its_own() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob("trajgen/**/*.yaml"), *folder.glob("forcefield/*.yaml")]):
+        run = yaml.safe_load(path.read_text(encoding="utf-8")).get("run", {})
+        if out := run.get("out"):
+            assert out not in found, (path, found[out])
+            found[out] = path
+    assert len(found) > 20
