@@ -266,13 +266,13 @@ def test_temperatures_of_the_frames_or_equal_ones(tmp_path: Path, monkeypatch: A
     series = replace(series, velocities=series.velocities * factors[:, None])
     found = []
     for temperatures in ("frames", "equal"):
-        settings = CalibrationConfig("modes", temperatures, 0.05, 128, 0.05)
+        settings = CalibrationConfig("modes", temperatures, 0.05, 1500, 0.05)
         calibrate(folder, [series], (0, 2000), settings, compile=False)
         modes = load_model(str(folder))[0].modes
         assert modes is not None
         found.append(modes.rates.numpy().copy())
     kept, equal = (np.abs(rates).mean() for rates in found)
-    assert kept < 0.3 * equal
+    assert kept < 0.4 * equal
     assert found[1].min() < 0 < found[1].max()  # skeleton heated, hydrogens cooled
 
 
