@@ -106,7 +106,9 @@ class RunConfig(TrainingRun):
     monitor: Literal["val_f_rmse", "val_f_mae", "val_e_rmse", "val_loss"] = "val_f_rmse"
 
 
-def parser() -> "ArgumentParser":
+def parser(
+    program: str = "python -m forcefield.train", description: str = __doc__.split("\n\n")[0]
+) -> "ArgumentParser":
     """One option for each key of the config."""
     from forcefield.diffusion import DiffusionConfig
     from forcefield.labelled import DataConfig
@@ -122,7 +124,7 @@ def parser() -> "ArgumentParser":
         "optimiser": OptimiserConfig,
         "run": RunConfig,
     }
-    return config_parser("python -m forcefield.train", __doc__.split("\n\n")[0], sections)
+    return config_parser(program, description, sections)
 
 
 def main(argv: list[str] | None = None) -> int:
