@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.command import Parser, exit_code
-from shared.data.label import check_output
+from shared.command import exit_code
+from shared.data.label import check_output, labelling_parser
 
 __all__ = ["label", "main"]
 
@@ -63,16 +63,10 @@ def label(files: Sequence[Path], checkpoint: str, out: Path, *, every: int = 1) 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = Parser(
-        prog="python -m forcefield.label",
-        description="Energies and forces of a potential for the frames of files, as extended xyz. "
-        "Exit status: 0 done, 2 bad input, 1 anything else.",
+    command = labelling_parser("forcefield.label", "a potential")
+    command.add_argument(
+        "--checkpoint", required=True, help="shipped force field, or a checkpoint folder"
     )
-    option = command.add_argument
-    option("files", nargs="+", type=Path, metavar="FILE", help="xyz, extxyz or pdb")
-    option("--checkpoint", required=True, help="shipped force field, or a checkpoint folder")
-    option("--out", required=True, type=Path, metavar="FILE", help="extended xyz to write")
-    option("--every", type=int, default=1, help="take every so many-th frame; default %(default)s")
     return command
 
 

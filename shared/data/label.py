@@ -26,7 +26,7 @@ from shared.data.stretch import stretched
 from shared.errors import InputError
 from shared.io import read_frames
 
-__all__ = ["check_output", "label", "main"]
+__all__ = ["check_output", "label", "labelling_parser", "main"]
 
 _SEED = 0
 
@@ -108,18 +108,30 @@ def check_output(files: Sequence[Path], out: Path, every: int) -> None:
         raise InputError(f"--out: {out} is one of the files to label; name another")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def labelling_parser(program: str, source: str) -> argparse.ArgumentParser:
+    """What every command that labels files is told: which, where to, how many of their frames.
+
+    Args:
+        program: the module, as in `python -m`.
+        source: whose energies and forces.
+    """
     command = Parser(
-        prog="python -m shared.data.label",
-        description="Energies and forces of GFN2-xTB for the frames of files, as extended xyz. "
+        prog=f"python -m {program}",
+        description=f"Energies and forces of {source} for the frames of files, as extended xyz. "
         "Exit status: 0 done, 2 bad input, 1 anything else.",
     )
     option = command.add_argument
     option("files", nargs="+", type=Path, metavar="FILE", help="xyz, extxyz or pdb")
     option("--out", required=True, type=Path, metavar="FILE", help="extended xyz to write")
-    option("--charge", type=int, default=0, help="total charge, e; default %(default)s")
     option("--every", type=int, default=1, help="take every so many-th frame; default %(default)s")
+    return command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = labelling_parser("shared.data.label", "GFN2-xTB")
+    option = command.add_argument
+    option("--charge", type=int, default=0, help="total charge, e; default %(default)s")
     option(
         "--stretch",
         type=float,
