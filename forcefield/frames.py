@@ -44,9 +44,9 @@ def write_frames(data: "DataConfig", out: Path, part: "Part" = "train") -> int:
 
 def parser() -> "ArgumentParser":
     """The options of a training, and the file."""
-    from forcefield.train import parser
+    from forcefield.train import parser as training_parser
 
-    command = parser("python -m forcefield.frames", __doc__.split("\n\n")[0])
+    command = training_parser("python -m forcefield.frames", __doc__.split("\n\n")[0])
     command.add_argument("--out", type=str, required=True, help="extended xyz file to write")
     command.add_argument(
         "--part", choices=["train", "validation", "test"], default="train", help="of the data"
