@@ -105,7 +105,7 @@ def check_output(files: Sequence[Path], out: Path, every: int) -> None:
     if out.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"--out: {out} must end in .extxyz or .xyz")
     if out.exists() and any(file.exists() and out.samefile(file) for file in files):
-        raise InputError(f"--out: {out} is one of the files to label; name another")
+        raise InputError(f"--out: {out} is one of the files to read; name another")
 
 
 def labelling_parser(program: str, source: str) -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ def test_labels_are_those_of_the_calculator(tmp_path: Path, capsys) -> None:
         (["water.xyz", "--out", "no/labels.extxyz"], "there is no folder no"),
         (["water.xyz", "--out", "tiny"], "tiny is a folder"),
         (["water.xyz", "--out", "labels.dat"], "must end in .extxyz"),
-        (["water.xyz", "--out", "water.xyz"], "is one of the files to label"),
+        (["water.xyz", "--out", "water.xyz"], "is one of the files to read"),
         (["ammonia.xyz"], "does not know the element N"),
     ],
 )
