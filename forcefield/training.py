@@ -440,7 +440,7 @@ def release(
         temperature_convention="3N" if "md17" in data.source else "3N-6",
         provenance={
             "data": trained_on,
-            "training": training_record(settings, state["epoch"], split),
+            "training": training_record(settings, state, split),
             **provenance(paths),
         },
     )
@@ -452,7 +452,7 @@ def release(
 def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     """The model card of a potential."""
     backbone, diffusion = config.model["backbone"], config.model["diffusion"]["kind"]
-    data = config.provenance["data"]
+    data, found = config.provenance["data"], config.provenance["training"]["validation"]
     shape = "the backbone alone" if diffusion == "none" else f"with the diffusion {diffusion}"
     counts = {
         name: f"{count['train']} + {count.get('validation', 0)}"
@@ -475,5 +475,7 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
             f"python benchmarks/forcefield.py --checkpoint {config.name}",
         ],
         data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
+        validation=f"F RMSE {found['f_rmse']:.3g}, MAE {found['f_mae']:.3g} meV/Å, "
+        f"E RMSE {found['e_rmse']:.3g}, MAE {found['e_mae']:.3g} meV",
         limits=[f"Molecules like those of the data: {some(config.molecules)}."],
     )

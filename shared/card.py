@@ -4,6 +4,7 @@ A card says nothing that config.json beside it does not say: both come from one 
 Numbers are not typed in; benchmarks/publish.py puts them between the markers.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,19 +16,23 @@ NOT_MEASURED = "Not measured yet."
 _FILES = 12  # that a card names
 
 
-def training_record(settings: Any, epoch: int, split: Mapping[str, Any]) -> dict[str, Any]:
+def training_record(
+    settings: Any, state: Mapping[str, Any], split: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a repetition of a training needs, for the entry `training` of the provenance.
 
     Args:
-        settings: the sections of the config, with `config`, the files that it was read from.
-        epoch: the one whose weights are released, counted from 0.
+        settings: the sections of the config, with `arguments`, the command line it was read from.
+        state: Lightning's, with the weights that are released; `shared.training` puts what they
+            reached on the validation frames into it.
         split: keys of the section `data` that say which frames train, validate and test.
     """
     run = settings.run
     return {
-        "config": [str(path) for path in getattr(settings, "config", None) or []],
+        "arguments": list(getattr(settings, "arguments", ())),
         "steps": run.steps,
-        "released_step": min(run.steps, (epoch + 1) * run.epoch_steps),
+        "released_step": min(run.steps, (state["epoch"] + 1) * run.epoch_steps),
+        "validation": dict(state["validation"]),
         "seed": run.seed,
         "init": run.init,
         "split": dict(split),
@@ -45,6 +50,7 @@ def model_card(
     summary: str,
     use: Sequence[str],
     data: str,
+    validation: str,
     limits: Sequence[str] = (),
 ) -> str:
     """Markdown.
@@ -55,6 +61,7 @@ def model_card(
         summary: what the model is, a sentence or two.
         use: commands.
         data: the data set, and which of its frames train, validate and test.
+        validation: what the weights reached on the frames that validate.
         limits: those of the head; those of all heads follow from the config.
     """
     made = config.provenance
@@ -72,7 +79,7 @@ def model_card(
         data,
         "\n".join(files),
         "## Training",
-        _training(config.head, training),
+        f"{_training(config.head, training)} There: {validation}.",
         f"Made with trajgen at commit {made['git_commit'] or 'unknown'}, torch "
         f"{made['versions']['torch']}, {made['created'][:10]}.",
         "## Results",
@@ -84,12 +91,11 @@ def model_card(
 
 
 def _training(head: str, training: Mapping[str, Any]) -> str:
-    command = "".join(f" --config {path}" for path in training["config"])
+    command = shlex.join(["python", "-m", f"{head}.train", *training["arguments"]])
     start = f", from the weights of {training['init']}" if training["init"] else ""
     return (
-        f"`python -m {head}.train{command}`, seed {training['seed']}{start}. These are the "
-        f"averaged weights of step {training['released_step']} of the {training['steps']} that the "
-        "config asks for, those with the best validation."
+        f"`{command}`, seed {training['seed']}{start}. These are the averaged weights of step "
+        f"{training['released_step']} of {training['steps']}, those with the best validation."
     )
 
 

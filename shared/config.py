@@ -47,6 +47,8 @@ def config_parser(prog: str, description: str, sections: Mapping[str, type]) -> 
 def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) -> "Namespace":
     """Parse a command line (default: this process's) into a namespace of filled sections.
 
+    Its `arguments` are the command line.
+
     Raises:
         InputError: a file that is missing or not YAML, an unknown key (the nearest is named), a
             value of the wrong type.
@@ -58,7 +60,7 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
     for path in _config_files(argv):
         _check_keys(_read_yaml(path), known, path)
     try:
-        return parser.instantiate(parser.parse_args(argv))
+        settings = parser.instantiate(parser.parse_args(argv))
     except (ArgumentError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())
         if message.startswith("unrecognized arguments: --"):
@@ -66,6 +68,8 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
             options = [key if "." in key else key.replace("_", "-") for key in known]  # switches
             message = f"unknown option --{name}, the nearest is --{_nearest(name, options)}"
         raise InputError(message) from None
+    settings.arguments = list(argv)  # for the record
+    return settings
 
 
 def check_values(config: Any, section: str, *conditions: str) -> None:
@@ -161,7 +165,8 @@ def resolved(settings: Any) -> Any:
     if is_dataclass(settings) and not isinstance(settings, type):
         return resolved(asdict(settings))
     if hasattr(settings, "as_dict"):
-        settings = {key: value for key, value in vars(settings).items() if key != "config"}
+        told = "config", "arguments"  # how it was said, not what
+        settings = {key: value for key, value in vars(settings).items() if key not in told}
     if isinstance(settings, Mapping):
         return {key: resolved(value) for key, value in settings.items()}
     if isinstance(settings, (list, tuple)):

@@ -203,6 +203,21 @@ def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | Non
     return FastStartEMA()
 
 
+def validation_kept() -> Any:
+    """A callback that puts the last metrics `val_*` into a state, as `validation`, without `val_`."""
+    from lightning.pytorch.callbacks import Callback
+
+    class ValidationKept(Callback):
+        def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
+            checkpoint["validation"] = {
+                name.removeprefix("val_"): float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("val_")
+            }
+
+    return ValidationKept()
+
+
 def time_limit(minutes: float) -> Any:
     """A callback that stops a training after the first validation past so many minutes."""
     from lightning.pytorch.callbacks import Callback
@@ -349,6 +364,7 @@ def make_trainer(
             callbacks=[
                 averaged(ema_decay, folder / KEPT, epoch_steps, keep_every),
                 keep,
+                validation_kept(),
                 *([] if max_minutes is None else [time_limit(max_minutes)]),
             ],
             logger=[

@@ -410,7 +410,7 @@ def release(module: Training, settings: Any, out: Path) -> Path:
             "data": {"source": data.source, "validation_molecules": _others(module)},
             "training": training_record(
                 settings,
-                state["epoch"],
+                state,
                 {"train": list(data.train), "validation": list(data.validation)},
             ),
             **provenance(data_files(data)),
@@ -469,6 +469,7 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
             f"elements and what is within {rounds} bonds (1: the neighbours): reactions are out "
             "of reach."
         )
+    found = config.provenance["training"]["validation"]
     (first, end), (start, stop) = config.provenance["training"]["split"].values()
     data = config.provenance["data"]
     frames = (
@@ -492,6 +493,8 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
             *([f"python benchmarks/generator.py --checkpoint {config.name}"] if measured else []),
         ],
         data=f"`{data['source']}`: {frames}",
+        validation=f"after a step off by {found['one_step']:.3g} Å, at the end of the roll-outs by "
+        f"{found['rmse']:.3g} of persistence",
         limits=[
             known,
             f"No frames closer than {defaults['lag_range_fs'][0]:g} fs.",

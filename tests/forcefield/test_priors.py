@@ -102,12 +102,39 @@ def test_wall_before_a_hydrogen() -> None:
 
 
 def test_wall_lets_a_hydrogen_change_its_partner() -> None:
-    """Bound to either of two carbons it has nothing to climb, however far the other is."""
+    """Bound to either of two carbons it has nothing to climb, and something in between."""
     term = prior("hydrogen_wall", [1, 6])
     types, atoms = torch.tensor([[1, 0, 1]]), torch.ones(1, 3, dtype=torch.bool)
     for place in (-0.65, 0.65):  # 1.1 Å from one, 2.4 Å from the other
         x = torch.tensor([[[-1.75, 0, 0], [place, 0, 0], [1.75, 0, 0]]], dtype=torch.float64)
         assert term(types, all_pairs(x, atoms)).sum() == 0
+    bond = 0.31 + 0.76
+
+    def energy(apart: Tensor) -> Tensor:
+        """Of a hydrogen halfway between two carbons, as a function of its distance from each."""
+        x = apart * torch.tensor([[[-1, 0, 0], [0, 0, 0], [1, 0, 0]]], dtype=torch.float64)
+        return term(types, all_pairs(x, atoms)).sum()
+
+    assert energy(torch.tensor(bond, dtype=torch.float64)).item() == pytest.approx(4.0)
+    check_smooth_at(energy, bond, order=2, tolerance=1e-2)
+    assert 0 < energy(torch.tensor(1.25 * bond, dtype=torch.float64)).item() < 4.0
+
+
+def test_wall_is_zero_beside_a_bond_until_a_second_atom_is_near() -> None:
+    term, (ch, nh) = prior("hydrogen_wall", [1, 6, 7]), (0.31 + 0.76, 0.31 + 0.71)
+    types, atoms = torch.tensor([[1, 0, 2]]), torch.ones(1, 3, dtype=torch.bool)
+
+    def energy(second: Tensor) -> Tensor:
+        """Of a hydrogen bound to carbon as a function of its distance from a nitrogen."""
+        zero = torch.zeros((), dtype=torch.float64)
+        ends = torch.stack([torch.tensor(-0.95 * ch, dtype=torch.float64), zero, second])
+        x = torch.stack([ends, 0 * ends, 0 * ends], dim=-1)
+        return term(types, all_pairs(x[None], atoms)).sum()
+
+    assert energy(torch.tensor(1.51 * nh, dtype=torch.float64)) == 0
+    check_smooth_at(energy, 1.5 * nh, order=2, tolerance=2e-2)  # 1e4 eV/Å³ times the distance
+    rise = [energy(torch.tensor(u * nh, dtype=torch.float64)).item() for u in (1.45, 1.3, 1.15)]
+    assert 0 < rise[0] < rise[1] < rise[2] < 4.0
 
 
 def test_wall_is_of_hydrogens_alone() -> None:

@@ -158,9 +158,14 @@ def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
         assert unfamiliar(found.config, numbers, positions) is None
     assert "was not trained on this molecule" in str(unfamiliar(found.config, [1], [[0, 0, 0]]))
     made = found.config.provenance
+    reached = made["training"].pop("validation")
+    assert reached["f_rmse"] == pytest.approx(min(validated))
+    assert reached["f_mae"] == pytest.approx(
+        np.mean([reached[f"f_mae_{name}"] for name in ("water", "formaldehyde")])
+    )
     assert made["data"]["molecules"]["water"] == {"train": 20, "validation": 4, "atoms": 3}
     assert made["training"] == {
-        "config": [str(trained / "config.yaml")],
+        "arguments": ["--config", str(trained / "config.yaml")],
         "steps": 24,
         "released_step": 8 * (best["epoch"] + 1),
         "seed": 0,
@@ -171,7 +176,8 @@ def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
     assert card.startswith("# tiny\n")
     for text in (
         f"`python -m forcefield.train --config {trained / 'config.yaml'}`, seed 0. ",
-        f"step {made['training']['released_step']} of the 24 that",
+        f"step {made['training']['released_step']} of 24, those with the best validation. There: "
+        f"F RMSE {min(validated):.3g}, MAE ",
         "water 20 + 4; formaldehyde 20 + 4. A random part validates (split seed 0).",
         "segno, the backbone alone",
         *made["files"],

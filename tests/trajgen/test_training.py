@@ -157,13 +157,15 @@ def test_the_released_checkpoint(trained: tuple[str, Path]) -> None:
     run = settings(folder, mode).run
     training = found.provenance["training"]
     assert (training["steps"], training["seed"]) == (run.steps, run.seed)
+    assert training["validation"][run.monitor.removeprefix("val_")] == pytest.approx(min(monitored))
     assert training["released_step"] == (best["epoch"] + 1) * run.epoch_steps
     ranges = settings(folder, mode).data
     assert training["split"] == {"train": list(ranges.train), "validation": list(ranges.validation)}
     card = (folder / "run" / "tiny" / CARD).read_text("utf-8")
     for text in (
         f"A transition kernel for {', '.join(found.molecules)}, mode {mode}: a step of {lags[1]:g}",
-        f"`python -m trajgen.train --config {training['config'][0]}`, seed {run.seed}",
+        f"`python -m trajgen.train --config {folder / 'config.yaml'}`, seed {run.seed}",
+        f"at the end of the roll-outs by {training['validation']['rmse']:.3g} of persistence.",
         f"frames {ranges.train[0]} to {ranges.train[1]} train",
         "Trained on frames at 500 K (3N degrees of freedom)",
         f"No frames closer than {lags[0]:g} fs.",
