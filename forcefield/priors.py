@@ -57,7 +57,7 @@ class ShortRangeRepulsion(nn.Module):
 
 
 class HydrogenWall(nn.Module):
-    """What a hydrogen has to climb that leaves its bond, or takes a second partner beside the first.
+    """What a hydrogen has to climb that leaves its bond, or takes a second partner.
 
     A network that saw bonds near their minimum is flat, or falls, where they are long, and where
     atoms that are not bound are close. For every hydrogen i
@@ -70,7 +70,7 @@ class HydrogenWall(nn.Module):
     said about which bond: a hydrogen may change its partner, at the price of p between the two.
     Ours, of no paper. In 79 frames of 3BPA at 1200 K the nearest atom is at u ≤ 1.23 and the second
     nearest at u ≥ 1.64: W is 0 there. s, b and u∞ bring the sum of network and wall to within
-    0.5 eV of GFN2-xTB for bonds that break, p, u1 and u2 to within 1.2 eV, on average, for
+    0.5 eV of GFN2-xTB for bonds that break, and p, u1 and u2 their medians to within 1 eV for
     hydrogens between two atoms (`benchmarks/bond_scan.py`). W'' is continuous. A hydrogen that is
     alone has W(u∞), 2.9 eV; two that were one molecule have twice that.
 

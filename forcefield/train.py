@@ -37,7 +37,7 @@ class PotentialConfig:
     Args:
         readout_channels: width of the readout's hidden layer.
         zbl: add a short-range repulsion of the nuclei.
-        hydrogen_wall: add a wall before hydrogens that leave their bond.
+        hydrogen_wall: add a wall before hydrogens that leave their bond, or share it.
         e0: energies of isolated atoms: fit (least squares), isolated (the file of 3bpa), or an
             extended xyz file of single atoms.
         scale: of atomic energies: global (rms force component), or element (that of each).

@@ -204,7 +204,7 @@ def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | Non
 
 
 def validation_kept() -> Any:
-    """A callback that puts the last metrics `val_*` into a state, as `validation`, without `val_`."""
+    """A callback that puts the last metrics `val_NAME` into a state: its `validation` by NAME."""
     from lightning.pytorch.callbacks import Callback
 
     class ValidationKept(Callback):
