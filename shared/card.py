@@ -79,7 +79,7 @@ def model_card(
         data,
         "\n".join(files),
         "## Training",
-        f"{_training(config.head, training)} There: {validation}.",
+        f"{_training(config.head, training)} On the frames that validate: {validation}.",
         f"Made with trajgen at commit {made['git_commit'] or 'unknown'}, torch "
         f"{made['versions']['torch']}, {made['created'][:10]}.",
         "## Results",
