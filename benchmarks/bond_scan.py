@@ -1,9 +1,9 @@
-"""python benchmarks/bond_scan.py: what it costs a force field to let a hydrogen go, or share it.
+"""python benchmarks/bond_scan.py: what it costs a force field to break a bond or share a hydrogen.
 
-Every hydrogen of a few test frames of 3BPA is pulled off along its bond, all else at rest: means
-over the bonds of a kind and, below, the least. Then hydrogens that are near a second heavy atom in
-one of the frames are pushed on towards it, as far as u times the sum of the covalent radii: medians
-and the least. Energies are relative to the frame. Beside the force field: the same without its wall
+Every bond of a few test frames of 3BPA is stretched, the parts that it holds together at rest:
+means over the bonds of a kind and, below, the least. Then hydrogens that are near a second heavy
+atom in one of the frames are pushed on towards it, to u times the sum of the covalent radii:
+medians and the least. Energies are relative to the frame. Beside the force field: the same without its wall
 (`forcefield.priors`), and GFN2-xTB, which is not the functional of the labels but knows what a
 broken bond is.
 
@@ -23,7 +23,9 @@ from _report import grid, number
 from ase.data import chemical_symbols, covalent_radii
 
 from forcefield.load import LoadedPotential, load_potential
+from shared.bonds import bonded_pairs
 from shared.data.gfn2 import XTBEngine
+from shared.data.stretch import stretch_bond
 from shared.data.three_bpa import load_3bpa
 from shared.errors import InputError
 
@@ -66,7 +68,7 @@ def measured(checkpoint: str, part: str) -> str:
     chosen = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
     pulled: Scans = {}
     for frame in frames.positions[chosen]:
-        for kind, scan in stretched_hydrogens(numbers, frame):
+        for kind, scan in stretched_bonds(numbers, frame):
             pulled.setdefault(kind, []).append(scan)
     pushed = {"H": shared_hydrogens(numbers, frames.positions)}
     return "\n\n".join(
@@ -91,19 +93,14 @@ def _table(
     return grid([["eV", *places], *rows])
 
 
-def stretched_hydrogens(
-    numbers: npt.NDArray[np.int64], positions: Float
-) -> list[tuple[str, Float]]:
-    """For each hydrogen the kind of its bond, and frames [1 + S, N, 3] with it ever longer."""
+def stretched_bonds(numbers: npt.NDArray[np.int64], positions: Float) -> list[tuple[str, Float]]:
+    """For each bond its kind, and frames [1 + S, N, 3] with it ever longer."""
+    pairs = bonded_pairs(numbers, positions)
     found = []
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    heavy = np.flatnonzero(numbers > 1)
-    for h in np.flatnonzero(numbers == 1):
-        partner = heavy[distances[h, heavy].argmin()]
-        axis = (positions[h] - positions[partner]) / distances[h, partner]
-        pulled = np.repeat(positions[None], 1 + len(STRETCHES), axis=0)
-        pulled[1:, h] += np.outer(STRETCHES, axis)
-        found.append((f"{chemical_symbols[numbers[partner]]}–H", pulled))
+    for chosen, atoms in enumerate(pairs):
+        scan = [stretch_bond(positions, pairs, chosen, s) for s in (0.0, *STRETCHES)]
+        kind = "–".join(sorted(chemical_symbols[z] for z in numbers[atoms]))
+        found.append((kind.replace("H–N", "N–H").replace("H–O", "O–H"), np.stack(scan)))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from shared.bonds import bonded_pairs
 
-__all__ = ["stretched"]
+__all__ = ["stretch_bond", "stretched"]
 
 Float = npt.NDArray[np.float64]
 
@@ -23,9 +23,6 @@ def stretched(
 ) -> Float:
     """A copy with one bond, any, longer by an amount between `low` and `high`, even odds.
 
-    The smaller side of the bond moves as a whole; where the bond lies in a ring, its two atoms move
-    by half of the amount each.
-
     Args:
         numbers: atomic numbers [N].
         positions: [N, 3], Å; bonds as in `shared.bonds`.
@@ -36,15 +33,31 @@ def stretched(
     Returns:
         [N, 3], Å; the same frame where nothing is bonded.
     """
+    pairs = bonded_pairs(numbers, positions)
+    if not len(pairs):
+        return np.array(positions, dtype=np.float64)
+    chosen = int(rng.integers(len(pairs)))
+    return stretch_bond(positions, pairs, chosen, rng.uniform(low, high))
+
+
+def stretch_bond(
+    positions: npt.ArrayLike, pairs: npt.NDArray[np.int64], chosen: int, amount: float
+) -> Float:
+    """A copy with the bond `pairs[chosen]` longer by `amount`, Å.
+
+    The smaller side of the bond moves as a whole; where the bond lies in a ring, its two atoms move
+    by half of the amount each.
+
+    Args:
+        positions: [N, 3], Å.
+        pairs: all bonds, [P, 2].
+        chosen: which.
+        amount: Å; negative: shorter.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     out = np.array(positions, dtype=np.float64)
-    pairs = bonded_pairs(numbers, out)
-    if not len(pairs):
-        return out
-    chosen = int(rng.integers(len(pairs)))
-    amount = rng.uniform(low, high)
     a, b = pairs[chosen]
     rest = np.delete(pairs, chosen, axis=0)
     graph = coo_array((np.ones(len(rest)), tuple(rest.T)), shape=(len(out), len(out)))
