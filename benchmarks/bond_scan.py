@@ -3,9 +3,9 @@
 Every bond of a few test frames of 3BPA is stretched, the parts that it holds together at rest:
 means over the bonds of a kind and, below, the least. Then hydrogens that are near a second heavy
 atom in one of the frames are pushed on towards it, to u times the sum of the covalent radii:
-medians and the least. Energies are relative to the frame. Beside the force field: the same without its wall
-(`forcefield.priors`), and GFN2-xTB, which is not the functional of the labels but knows what a
-broken bond is.
+medians and the least. Energies are relative to the frame. Beside the force field: the same without
+its wall (`forcefield.priors`), and GFN2-xTB, which is not the functional of the labels but knows
+what a broken bond is.
 
 Data: TRAJGEN_DATA (3bpa). Needs tblite, of the `reference` extra.
 """
