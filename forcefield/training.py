@@ -475,7 +475,9 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
             f"python benchmarks/forcefield.py --checkpoint {config.name}",
         ],
         data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
-        validation=f"F RMSE {found['f_rmse']:.3g}, MAE {found['f_mae']:.3g} meV/Å, "
-        f"E RMSE {found['e_rmse']:.3g}, MAE {found['e_mae']:.3g} meV",
+        validation=found
+        and f"F RMSE {found['f_rmse']:.3g}, MAE {found['f_mae']:.3g} meV/Å, "
+        f"E RMSE {found['e_rmse']:.3g}, MAE {found['e_mae']:.3g} meV"
+        + (", means over molecules" if len(data["molecules"]) > 1 else ""),
         limits=[f"Molecules like those of the data: {some(config.molecules)}."],
     )

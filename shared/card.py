@@ -22,9 +22,9 @@ def training_record(
     """What a repetition of a training needs, for the entry `training` of the provenance.
 
     Args:
-        settings: the sections of the config, with `arguments`, the command line it was read from.
+        settings: the sections of the config, with `arguments`, the last command line.
         state: Lightning's, with the weights that are released; `shared.training` puts what they
-            reached on the validation frames into it.
+            reached on the validation frames into it (older states have nothing).
         split: keys of the section `data` that say which frames train, validate and test.
     """
     run = settings.run
@@ -32,7 +32,7 @@ def training_record(
         "arguments": list(getattr(settings, "arguments", ())),
         "steps": run.steps,
         "released_step": min(run.steps, (state["epoch"] + 1) * run.epoch_steps),
-        "validation": dict(state["validation"]),
+        "validation": dict(state.get("validation", {})),
         "seed": run.seed,
         "init": run.init,
         "split": dict(split),
@@ -61,7 +61,7 @@ def model_card(
         summary: what the model is, a sentence or two.
         use: commands.
         data: the data set, and which of its frames train, validate and test.
-        validation: what the weights reached on the frames that validate.
+        validation: what the weights reached on the frames that validate; "" if not known.
         limits: those of the head; those of all heads follow from the config.
     """
     made = config.provenance
@@ -79,7 +79,8 @@ def model_card(
         data,
         "\n".join(files),
         "## Training",
-        f"{_training(config.head, training)} On the frames that validate: {validation}.",
+        _training(config.head, training)
+        + (f" On the frames that validate: {validation}." if validation else ""),
         f"Made with trajgen at commit {made['git_commit'] or 'unknown'}, torch "
         f"{made['versions']['torch']}, {made['created'][:10]}.",
         "## Results",
@@ -95,7 +96,8 @@ def _training(head: str, training: Mapping[str, Any]) -> str:
     start = f", from the weights of {training['init']}" if training["init"] else ""
     return (
         f"`{command}`, seed {training['seed']}{start}. These are the averaged weights of step "
-        f"{training['released_step']} of {training['steps']}, those with the best validation."
+        f"{training['released_step']} of the {training['steps']} asked for, those with the best "
+        "validation."
     )
 
 

@@ -493,7 +493,8 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
             *([f"python benchmarks/generator.py --checkpoint {config.name}"] if measured else []),
         ],
         data=f"`{data['source']}`: {frames}",
-        validation=f"after a step off by {found['one_step']:.3g} Å, at the end of the roll-outs by "
+        validation=found
+        and f"after a step off by {found['one_step']:.3g} Å, at the end of the roll-outs by "
         f"{found['rmse']:.3g} of persistence",
         limits=[
             known,

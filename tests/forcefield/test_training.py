@@ -176,8 +176,9 @@ def test_it_releases_the_best_averaged_weights(trained: Path) -> None:
     assert card.startswith("# tiny\n")
     for text in (
         f"`python -m forcefield.train --config {trained / 'config.yaml'}`, seed 0. ",
-        f"step {made['training']['released_step']} of 24, those with the best validation. On the "
-        f"frames that validate: F RMSE {min(validated):.3g}, MAE ",
+        f"step {made['training']['released_step']} of the 24 asked for, those with the best "
+        f"validation. On the frames that validate: F RMSE {min(validated):.3g}, MAE ",
+        " meV, means over molecules.",
         "water 20 + 4; formaldehyde 20 + 4. A random part validates (split seed 0).",
         "segno, the backbone alone",
         *made["files"],

@@ -62,7 +62,8 @@ def test_card() -> None:
         f"{__file__}` ({checksum})",
         "`python -m forcefield.train --config a.yaml --data.molecules '[one, two]'`, seed 7, from "
         "the weights of other. ",
-        "step 60 of 100, those with the best validation. On the frames that validate: off by half.",
+        "step 60 of the 100 asked for, those with the best validation. ",
+        " On the frames that validate: off by half.",
         "<!-- results:begin -->\nNot measured yet.\n<!-- results:end -->",
         "- Odd.\n- Elements H, O; any other is refused.\n- Trained on frames at 300 K (3N − 3 ",
         "- Molecules only: no periodic systems",
