@@ -452,7 +452,14 @@ def release(
 def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     """The model card of a potential."""
     backbone, diffusion = config.model["backbone"], config.model["diffusion"]["kind"]
-    data, found = config.provenance["data"], config.provenance["training"]["validation"]
+    data = config.provenance["data"]
+    reached = ""
+    if found := config.provenance["training"]["validation"]:
+        reached = (
+            f"F RMSE {found['f_rmse']:.3g}, MAE {found['f_mae']:.3g} meV/Å, "
+            f"E RMSE {found['e_rmse']:.3g}, MAE {found['e_mae']:.3g} meV"
+            + (", means over molecules" if len(data["molecules"]) > 1 else "")
+        )
     shape = "the backbone alone" if diffusion == "none" else f"with the diffusion {diffusion}"
     counts = {
         name: f"{count['train']} + {count.get('validation', 0)}"
@@ -475,9 +482,6 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
             f"python benchmarks/forcefield.py --checkpoint {config.name}",
         ],
         data=f"`{data['source']}`, frames to train on + to validate on: {frames}. {split}",
-        validation=found
-        and f"F RMSE {found['f_rmse']:.3g}, MAE {found['f_mae']:.3g} meV/Å, "
-        f"E RMSE {found['e_rmse']:.3g}, MAE {found['e_mae']:.3g} meV"
-        + (", means over molecules" if len(data["molecules"]) > 1 else ""),
+        validation=reached,
         limits=[f"Molecules like those of the data: {some(config.molecules)}."],
     )

@@ -469,7 +469,12 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
             f"elements and what is within {rounds} bonds (1: the neighbours): reactions are out "
             "of reach."
         )
-    found = config.provenance["training"]["validation"]
+    reached = ""
+    if found := config.provenance["training"]["validation"]:
+        reached = (
+            f"after a step off by {found['one_step']:.3g} Å, at the end of the roll-outs by "
+            f"{found['rmse']:.3g} of persistence"
+        )
     (first, end), (start, stop) = config.provenance["training"]["split"].values()
     data = config.provenance["data"]
     frames = (
@@ -493,9 +498,7 @@ def _card(config: CheckpointConfig, parameters: int) -> str:
             *([f"python benchmarks/generator.py --checkpoint {config.name}"] if measured else []),
         ],
         data=f"`{data['source']}`: {frames}",
-        validation=found
-        and f"after a step off by {found['one_step']:.3g} Å, at the end of the roll-outs by "
-        f"{found['rmse']:.3g} of persistence",
+        validation=reached,
         limits=[
             known,
             f"No frames closer than {defaults['lag_range_fs'][0]:g} fs.",

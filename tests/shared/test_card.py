@@ -44,6 +44,13 @@ def test_the_last_epoch_may_be_shorter() -> None:
     assert training_record(SimpleNamespace(run=run), state(), {})["released_step"] == 80
 
 
+def test_a_state_of_before_has_no_validation() -> None:
+    run = SimpleNamespace(steps=80, epoch_steps=30, seed=7, init=None)
+    assert training_record(SimpleNamespace(run=run), {"epoch": 2}, {})["validation"] == {}
+    card = model_card(config(), summary="", use=[], data="", validation="")
+    assert "those with the best validation.\n" in card
+
+
 def test_card() -> None:
     arguments = ["--config", "a.yaml", "--data.molecules", "[one, two]"]
     made = config(arguments=arguments, init="other", released_step=60)
