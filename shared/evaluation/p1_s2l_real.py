@@ -23,7 +23,7 @@ from shared.metrics.armse import Alignment, squared_errors
 
 __all__ = ["PUBLISHED", "S2LReal", "measure"]
 
-LAST = 60_000  # starts are taken up to here
+LAST = 60_000  # starts are taken up to here, where there are enough
 PUBLISHED = {
     "aspirin": 0.648,
     "benzene": 2.365,
@@ -45,7 +45,8 @@ class S2LReal:
         models: those to measure; null: all of the evaluation.
         systems: those to measure on; null: all of the evaluation.
         horizons: in frames.
-        starts: how many pairs, evenly chosen of those between frames 30 000 and 60 000.
+        starts: how many pairs, evenly chosen of those between frames 30 000 and 60 000; where there
+            are fewer, the first ones from 30 000 on.
         ensemble: samples of each start.
         ensemble_horizons: of the ensemble's mean, in frames.
     """
@@ -66,13 +67,9 @@ def measure(candidate: Candidate, name: str, settings: S2LReal, context: Context
     """Rows of one candidate on one molecule."""
     sparse = load_frames(name)
     system, numbers = sparse.system, sparse.data.frames
-    starts = sparse.starts()
-    inside = (numbers[starts] >= SHORT_TO_LONG.test.start) & (numbers[starts] < LAST)
-    starts = starts[inside]
+    starts = _chosen(sparse.starts(), numbers, settings.starts)
     if len(starts) == 0:
         raise Skip(f"{system.data} has no neighbouring frames from {SHORT_TO_LONG.test.start} on")
-    spread = np.linspace(0, len(starts) - 1, min(settings.starts, len(starts)))
-    starts = starts[spread.astype(int)]
     past, longest = sparse.past(starts), max(settings.horizons)
 
     def truth(which: npt.NDArray[np.int64], after: int) -> npt.NDArray[np.float64]:
@@ -131,6 +128,16 @@ def measure(candidate: Candidate, name: str, settings: S2LReal, context: Context
         settings.ensemble,
         context,
     )
+
+
+def _chosen(
+    starts: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64], count: int
+) -> npt.NDArray[np.int64]:
+    """At most so many starts, as `S2LReal.starts` says; frames have increasing numbers."""
+    starts = starts[numbers[starts] >= SHORT_TO_LONG.test.start]
+    starts = starts[: max(count, np.count_nonzero(numbers[starts] < LAST))]
+    spread = np.linspace(0, len(starts) - 1, min(count, len(starts)))
+    return starts[spread.astype(int)]
 
 
 def _window_means(

@@ -143,26 +143,39 @@ def _short(model: str) -> str:
 
 def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
     """What rows note as "subject: words". Where the best trivial predictor is not the same in all
-    cells, each is named with its columns, and with its lines where those differ too."""
+    cells, each is named with its columns, and with its lines where those differ too; where it is
+    not the same for all models of a cell (one may be compared at fewer frames), with those that
+    have another than most."""
     best, others = "best trivial: ", list[str]()
+    names = _names(rows)
     if former := _names([row for row in rows if row.get("former")]):
         others.append(f"of weights before those that ship now: {', '.join(former.values())}")
-    found: dict[str, dict[str, dict[str, None]]] = {}  # line -> predictor -> columns
+    # line -> predictor -> column -> models
+    found: dict[str, dict[str, dict[str, dict[str, None]]]] = {}
     for row in rows:
         note = row["note"]
         if note.startswith(best):
             line = ", ".join(str(row[name]) for name in apart)
             columns = found.setdefault(line, {}).setdefault(note.removeprefix(best), {})
-            columns[row[across]] = None
+            columns.setdefault(row[across], {})[names[row["model"]]] = None
         elif ":" in note[:24]:
             others.append(note)
     if len({predictor for line in found.values() for predictor in line}) == 1:
         others += [f"{best}{next(iter(line))}" for line in found.values()]
     else:
         for line, predictors in found.items():
-            words = (f"{name} ({', '.join(predictors[name])})" for name in predictors)
+            words = (f"{name} ({', '.join(_places(name, predictors))})" for name in predictors)
             others.append(f"best trivial{line and f', {line}'}: {', '.join(words)}")
     return list(dict.fromkeys(others))
+
+
+def _places(name: str, predictors: Mapping[str, Mapping[str, Collection[str]]]) -> list[str]:
+    """The columns of a predictor; with models where most of that column have another."""
+    places = []
+    for column, models in predictors[name].items():
+        most = max(predictors, key=lambda other: len(predictors[other].get(column, ())))
+        places.append(column if most == name else f"{column} beside {', '.join(models)}")
+    return places
 
 
 def _order(rows: Rows, name: str) -> Callable[[str], Any]:

@@ -192,6 +192,14 @@ def test_notes_name_the_molecules_that_they_are_about() -> None:
     assert "Best trivial, 1000 frames: mean (ethanol, aspirin)" in pivot(plain)
 
 
+def test_notes_name_models_that_have_another_best_trivial_predictor() -> None:
+    rows = [
+        row(model, 1.0, "uracil", note=f"best trivial: {best}").as_dict()
+        for model, best in (("a", "mean"), ("b", "persistence"), ("c", "persistence"))
+    ]
+    assert pivot(rows).endswith("\n\nBest trivial: mean (uracil beside a), persistence (uracil).")
+
+
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.parent.name))
 def test_shipped_tables_are_those_of_the_shipped_rows(document: Path) -> None:
     text, count = filled(document, FOLDER)
