@@ -5,7 +5,7 @@ Numbers are not typed in; benchmarks/publish.py puts them between the markers.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.checkpoint import CheckpointConfig
@@ -22,14 +22,15 @@ def training_record(
     """What a repetition of a training needs, for the entry `training` of the provenance.
 
     Args:
-        settings: the sections of the config, with `arguments`, the last command line.
+        settings: the sections of the config, with `arguments`, the last command line; that it
+            went on with a run is left out.
         state: Lightning's, with the weights that are released; `shared.training` puts what they
             reached on the validation frames into it (older states have nothing).
         split: keys of the section `data` that say which frames train, validate and test.
     """
     run = settings.run
     return {
-        "arguments": list(getattr(settings, "arguments", ())),
+        "arguments": _from_the_start(getattr(settings, "arguments", ())),
         "steps": run.steps,
         "released_step": min(run.steps, (state["epoch"] + 1) * run.epoch_steps),
         "validation": dict(state.get("validation", {})),
@@ -37,6 +38,18 @@ def training_record(
         "init": run.init,
         "split": dict(split),
     }
+
+
+def _from_the_start(arguments: Iterable[str]) -> list[str]:
+    """A command line without `--run.resume VALUE`."""
+    kept = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--run.resume":
+            next(rest, None)
+        elif not argument.startswith("--run.resume="):
+            kept.append(argument)
+    return kept
 
 
 def block(name: str, text: str) -> str:

@@ -44,6 +44,13 @@ def test_the_last_epoch_may_be_shorter() -> None:
     assert training_record(SimpleNamespace(run=run), state(), {})["released_step"] == 80
 
 
+def test_a_training_that_was_resumed_is_repeated_from_its_start() -> None:
+    run = SimpleNamespace(steps=80, epoch_steps=30, seed=7, init=None)
+    told = ["--config", "a.yaml", "--run.resume", "true", "--run.resume=true", "--run.steps", "80"]
+    record = training_record(SimpleNamespace(run=run, arguments=told), state(), {})
+    assert record["arguments"] == ["--config", "a.yaml", "--run.steps", "80"]
+
+
 def test_a_state_of_before_has_no_validation() -> None:
     run = SimpleNamespace(steps=80, epoch_steps=30, seed=7, init=None)
     assert training_record(SimpleNamespace(run=run), {"epoch": 2}, {})["validation"] == {}
