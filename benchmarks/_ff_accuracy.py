@@ -34,6 +34,7 @@ PUBLISHED = {
     "MACE L=1": {"300K": (3.4, 10.3), "600K": (9.9, 24.6), "1200K": (31.7, 67.8)},
     "MACE L=2": {"300K": (3.0, 8.8), "600K": (9.7, 21.8), "1200K": (29.8, 62.0)},
 }
+ALONE = {"mace": "MACE L=1", "nequip": "NequIP L=3"}  # what a backbone is held against
 TARGETS = {"300K": (4.5, 10.3), "600K": (13.7, 24.6), "1200K": (37.0, 67.8)}
 
 
@@ -109,6 +110,40 @@ def baselines(system: str, settings: Settings) -> list[Row]:
             ("E RMSE", "F RMSE"), figures[system], ("meV", "meV/Å"), strict=True
         ):
             rows.append(row(metric, value, unit=unit, **other))
+    return rows
+
+
+def alone(model: Model, system: str, settings: Settings) -> list[Row]:
+    """A backbone without diffusion, trained on the 300 K frames from random weights, beside what is
+    published of it.
+
+    Raises:
+        Skip: another training, or nothing is published.
+    """
+    config = model.checkpoint.config
+    backbone = config.model["backbone"]
+    if config.model.get("diffusion", {}).get("kind", "none") != "none":
+        raise Skip(f"{model.name} has a diffusion beside its backbone")
+    if (init := config.provenance.get("training", {}).get("init")) is not None:
+        raise Skip(f"{model.name} began with the weights of {init}")
+    if backbone not in ALONE:
+        raise Skip(f"nothing is published of {backbone} on these data")
+    frames = thinned(bpa_frames(system), settings.frames)
+    name = ALONE[backbone]
+    data = f"3BPA {frames.name}"
+    note = f"published: {name}, on the official test sets"
+    row = model.row("P3", system, data, beside=True, note=note)
+    rows = label_errors(row, frames, *model.evaluate(frames.numbers, frames.positions))
+    found = {r.metric: r for r in rows}
+    for metric, published, target in zip(
+        ("E RMSE", "F RMSE"), PUBLISHED[name][system], (None, Target(at_most=1.5)), strict=True
+    ):
+        own = found[metric]
+        ratio = {
+            key: None if value is None else value / published
+            for key, value in (("value", own.value), ("low", own.low), ("high", own.high))
+        }
+        rows.append(replace(own, metric=f"{metric} / published", unit="1", target=target, **ratio))
     return rows
 
 

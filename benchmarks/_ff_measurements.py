@@ -57,8 +57,9 @@ ROWS = {  # name on the command line -> measurements
     "rmd17": ("rmd17",),
     "md17s": ("md17s",),
     "speed": ("speed",),
-    "effect": (),  # of trained runs, as is the next
+    "effect": (),  # of trained runs, as are the next
     "curve": (),
+    "alone": (),
 }
 SYSTEMS = tuple(dict.fromkeys(s for m in MEASUREMENTS.values() for s in m.systems))
 

@@ -68,10 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             model(checkpoint)  # what was asked for must be there
         runs = [model(run) for run in _ff_effect.checkpoints_in(arguments.runs)]
         for name in arguments.rows:
-            if name == "effect":
-                rows = [row for job in _effect_jobs(runs, settings) for row in done(job)]
-            elif name == "curve":
-                rows = [row for job in _curve_jobs(runs, settings) for row in done(job)]
+            if name in _OF_RUNS:
+                rows = [row for job in _OF_RUNS[name](runs, settings) for row in done(job)]
             else:
                 rows = _rows(name, arguments, settings, done)
             if not rows:
@@ -125,7 +123,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="trained runs for the rows effect and curve: checkpoints, or folders that hold them",
+        help="trained runs for the rows effect, curve and alone: checkpoints, or folders that "
+        "hold them",
     )
     return made
 
@@ -263,6 +262,25 @@ def _curve_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
                 + options_of(settings, Settings(), ("curve_frames",)),
                 system=system,
             )
+
+
+def _alone_jobs(runs: Sequence[Model], settings: Settings) -> Iterator[Job]:
+    """All test sets of all runs."""
+    for run in runs:
+        for system in _ff_accuracy.TARGETS:
+            yield Job(
+                "alone",
+                f"{run.name}, {system}",
+                partial(_ff_accuracy.alone, run, system, settings),
+                settings={"frames": settings.frames},
+                weights={run.name: run.weights},
+                command=f"{PROGRAM} --rows alone --runs {run.checkpoint.folder}"
+                + options_of(settings, Settings(), ("frames",)),
+                system=system,
+            )
+
+
+_OF_RUNS = {"effect": _effect_jobs, "curve": _curve_jobs, "alone": _alone_jobs}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from forcefield.potential import Potential
-from shared.checkpoint import CheckpointConfig, save
+from shared.checkpoint import CheckpointConfig, save, shipped
 from shared.data.extxyz import LabelledFrames
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -254,6 +254,23 @@ def test_effect(modules, tmp_path: Path, capsys) -> None:
     assert values["feature shift / diffusivity shift", "nequip-full-seed0", "1200K"] > 0
     assert 0 < values["stable time, median", "nequip-full-seed0", "1200K"] <= 0.01
     assert ("stable time, median", "nequip-full-seed0", "600K") not in values
+
+
+@pytest.mark.data
+def test_backbones_alone(modules, tiny: Path, tmp_path: Path, capsys) -> None:
+    """Beside what is published of the same backbone; another training says why it is not."""
+    full = save_model(tmp_path / "nequip-full", diffusion="full")
+    runs = [str(folder) for folder in (tiny, full, shipped("forcefield")["3bpa"])]
+    out = tmp_path / "results.json"
+    options = ["--quick", "--rows", "alone", "--folder", str(tmp_path), "--out", str(out)]
+    assert modules.main([*options, "--runs", *runs]) == 0
+    text = capsys.readouterr().out
+    assert "nequip-full has a diffusion beside its backbone" in text
+    assert "3bpa began with the weights of" in text
+    values = {(r["metric"], r["model"], r["system"]): r["value"] for r in rows_of(out)}
+    ratio = values["F RMSE / published", "nequip-none", "1200K"]
+    assert ratio == pytest.approx(values["F RMSE", "nequip-none", "1200K"] / 76.2)
+    assert not any(model == "3bpa" for _, model, _ in values)
 
 
 @pytest.mark.data
