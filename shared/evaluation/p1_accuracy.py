@@ -1,7 +1,8 @@
 """P1, what its parts share: rows and curves of RMSE and ARMSE, against the trivial and the oracle.
 
-RMSE@n has frame n alone, ARMSE(n) all frames up to n; starts are pooled inside the root; ratios are
-of RMSE@n, with centres of mass removed. Every row says which.
+RMSE@n has frame n alone, ARMSE(n) those that are compared up to n, of the starts that go so far;
+starts are pooled inside the root; ratios are of RMSE@n, with centres of mass removed. Every row
+says which.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.results import Row
+from shared.evaluation.results import Row, not_within
 from shared.evaluation.rollout import (
     ALIGNMENTS,
     Context,
@@ -130,7 +131,7 @@ def measure_accuracy(
             if rolled.index(frames) < rolled.reached:
                 whole = with_sum and frames == max(horizons)
                 rows += horizon_rows(row, system, rolled, trivial, best, frames, whole)
-        rows += _crossing_rows(row, system, rolled, trivial["persistence"])
+        rows += _crossing_rows(row, system, rolled, trivial["persistence"], note)
         if rolled.whole < 1:
             rows.append(row(rolled.whole, metric="share whole at the end", n=len(reach)))
         rows += extra(rolled, trivial, row)
@@ -195,9 +196,9 @@ def _best(trivial: dict[str, PooledErrors], at: int, cumulative: bool) -> tuple[
 
 
 def _crossing_rows(
-    row: Callable[..., Row], system: System, rolled: RolledErrors, still: RolledErrors
+    row: Callable[..., Row], system: System, rolled: RolledErrors, still: RolledErrors, note: str
 ) -> list[Row]:
-    """When RMSE com first exceeds a share of persistence's; null where it never does.
+    """When RMSE com first exceeds a share of persistence's; null, with a note, where it never does.
 
     None where the reference lacks frames, since a crossing there would go unseen.
     """
@@ -206,14 +207,13 @@ def _crossing_rows(
     if not counts.size or counts.min() < FEWEST:
         return []
     times = system.interval_fs * rolled.frames[: len(counts)].astype(np.float64)
-    return [
-        row(
-            errors.crossing(share, reference, times),
-            metric=f"RMSE com exceeds {share:g} x persistence",
-            unit="fs",
-        )
-        for share in CROSSINGS
-    ]
+    rows = []
+    for share in CROSSINGS:
+        when = errors.crossing(share, reference, times)
+        metric = f"RMSE com exceeds {share:g} x persistence"
+        said = note if np.isfinite(when.value) else not_within(note, times[-1])
+        rows.append(row(when, metric=metric, unit="fs", note=said))
+    return rows
 
 
 def measure_ensemble(

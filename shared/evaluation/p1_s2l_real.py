@@ -106,6 +106,7 @@ def measure(candidate: Candidate, name: str, settings: S2LReal, context: Context
         max(interval, system.interval_fs),
         context,
         variants=[v for v in candidate.variants(system) if v != "fitted"],
+        with_sum=True,
         extra=first_and_counts,
     )
     if candidate.name == "persistence":

@@ -19,7 +19,7 @@ from shared.evaluation.p1_accuracy import row_of
 from shared.evaluation.p1_s2l import load_series
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, Skip, stride_of
-from shared.evaluation.statistics import Estimate, bootstrap
+from shared.evaluation.statistics import Estimate, bootstrap, share
 from shared.evaluation.systems import (
     HISTORY,
     SETS,
@@ -159,7 +159,7 @@ def _rows(candidate: Candidate, system: System, variant: str, run: LongRun) -> l
     where = {"horizon": f"{length:g} ps", "horizon_fs": length * FS_PER_PS}
     median = bootstrap(capped, lambda drawn: np.median(drawn, axis=1))
     rows = [
-        row(bootstrap(np.isinf(lost).astype(float)), metric="stable share", **where),
+        row(share(np.isinf(lost)), metric="stable share", **where),
         row(median, metric="median stable time", unit="ps", **where),
         row(capped.min(), metric="shortest stable time", unit="ps", n=len(lost), **where),
         row(largest.max(), metric="largest bond deviation", unit="Å", n=len(lost), **where),

@@ -172,13 +172,12 @@ def _row(candidate: Candidate, system: System, variant: str, settings: Windows) 
 def _rows(
     row: Any, distances: npt.NDArray[np.float64], settings: Windows, split: str = ""
 ) -> list[Row]:
-    """ADE and FDE, over the samples and of the best of them."""
+    """ADE and FDE, over the samples and, where there are several, of the best of them."""
     of = {"ADE": distances.mean(axis=-1), "FDE": distances[..., -1]}
     best = f", best of {settings.samples}"
     found = []
     for metric, each in of.items():
-        found += [
-            row(bootstrap(each.mean(axis=1)), metric=f"{metric}{split}"),
-            row(bootstrap(each.min(axis=1)), metric=f"{metric}{best}{split}"),
-        ]
+        found.append(row(bootstrap(each.mean(axis=1)), metric=f"{metric}{split}"))
+        if each.shape[1] > 1:
+            found.append(row(bootstrap(each.min(axis=1)), metric=f"{metric}{best}{split}"))
     return found

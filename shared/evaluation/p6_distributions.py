@@ -23,7 +23,7 @@ from shared.evaluation.p1_s2l import load_series
 from shared.evaluation.p2_stability import Stability, simulated
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, Skip, stride_of
-from shared.evaluation.statistics import Estimate, bootstrap
+from shared.evaluation.statistics import Estimate, bootstrap, share
 from shared.evaluation.systems import Series
 from shared.evaluation.trivial import TRIVIAL
 from shared.kinetics import backward_velocity
@@ -104,10 +104,10 @@ def measure(
     length = min(round(settings.window_ps * FS_PER_PS / run.interval_fs), judged)
     reference = _Reference(series, length, stride, context.references.independent(name))
     row = row_of("distributions", "P6", system, candidate, variant)
-    lasted = np.isinf(run.outcome()[0]).astype(float)
+    lasted = np.isinf(run.outcome()[0])
     length_ps = float(run.times_ps[-1])
     where = {"horizon": f"{length_ps:g} ps", "horizon_fs": length_ps * FS_PER_PS}
-    rows = [row(bootstrap(lasted), metric="stable share", **where)]
+    rows = [row(share(lasted), metric="stable share", **where)]
     rows += _distance_rows(row, run, reference)
     rows += _torsion_rows(row, run, reference)
     counts = cost_counts({r.metric: r.value for r in rows}, candidate.step_fs(system))

@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from shared.errors import InputError
 from shared.evaluation.statistics import Estimate
 
-__all__ = ["FORMAT", "VERSION", "Results", "Row", "read_results"]
+__all__ = ["FORMAT", "VERSION", "Results", "Row", "beyond", "not_within", "read_results"]
 
 FORMAT, VERSION = "trajgen-results", 1
 
@@ -59,6 +60,17 @@ class Row:
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Row) if f.default is not MISSING}
+
+
+def not_within(note: str, time_fs: float) -> str:
+    """The note of a time that was not reached, beside what else is noted."""
+    return "; ".join(filter(None, (note, f"not within {time_fs:g} fs")))
+
+
+def beyond(note: str) -> str:
+    """ "> 500" where `not_within` noted 500 fs; else ""."""
+    found = re.search(r"not within (\S+) fs", note)
+    return f"> {found[1]}" if found else ""
 
 
 class Results:

@@ -55,6 +55,7 @@ class RolledErrors:
 
     Attributes:
         frames: [T], frames of the reference after the start.
+        reach: [S], how many of the T each start is followed.
         squared: alignment -> [S, K, T], Å²; NaN where there is no reference, or no prediction.
         of_mean: the same of the mean of the K samples, [S, T].
         reached: how many of the T frames were predicted from every start that goes so far.
@@ -63,6 +64,7 @@ class RolledErrors:
     """
 
     frames: Int
+    reach: Int
     squared: dict[Alignment, Float]
     of_mean: dict[Alignment, Float]
     reached: int
@@ -71,11 +73,11 @@ class RolledErrors:
 
     def pooled(self, alignment: Alignment, sample: int = 0) -> PooledErrors:
         """One sample of each start."""
-        return PooledErrors(self.squared[alignment][:, sample])
+        return PooledErrors(self.squared[alignment][:, sample], self.reach)
 
     def pooled_mean(self, alignment: Alignment) -> PooledErrors:
         """The mean of the samples, as a predictor."""
-        return PooledErrors(self.of_mean[alignment])
+        return PooledErrors(self.of_mean[alignment], self.reach)
 
     def index(self, frame: int) -> int:
         """Where a frame is in ``frames``."""
@@ -87,6 +89,7 @@ def together(parts: list[RolledErrors]) -> RolledErrors:
     first = parts[0]
     return RolledErrors(
         first.frames,
+        np.concatenate([part.reach for part in parts]),
         {a: np.concatenate([part.squared[a] for part in parts]) for a in first.squared},
         {a: np.concatenate([part.of_mean[a] for part in parts]) for a in first.of_mean},
         min(part.reached for part in parts),
@@ -184,4 +187,5 @@ def roll_errors(
                     context.report(f"start {at + 1} of {n_starts}, frame {frames[t]} of {length}")
             if t + 1 < n_frames:
                 reached = min(reached, t + 1)
-    return RolledErrors(frames, squared, of_mean, reached, first, float(alive.mean()))
+    goes = reach // stride
+    return RolledErrors(frames, goes, squared, of_mean, reached, first, float(alive.mean()))

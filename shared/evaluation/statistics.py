@@ -1,4 +1,5 @@
-"""Intervals by the bootstrap: what an average would be over other starts, replicas or frames.
+"""Intervals: what an average would be over other starts, replicas or frames, by the bootstrap; of
+shares, where drawing n of n whole replicas anew never shows a broken one, Wilson's.
 
 Percentile intervals at 95 %; the units that are independent are drawn with replacement, the same
 draws for numerator and denominator of a ratio (Efron, Ann. Statist. 7, 1 (1979)).
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "PooledErrors", "bootstrap", "mean_of", "resamples"]
+__all__ = ["Estimate", "PooledErrors", "bootstrap", "mean_of", "resamples", "share"]
 
 Float = npt.NDArray[np.float64]
 
@@ -55,18 +56,33 @@ def bootstrap(units: Float, statistic: Callable[[Float], Float] | None = None) -
     return Estimate(value, low, high, n)
 
 
+def share(units: npt.NDArray[np.bool_]) -> Estimate:
+    """The share of units [n] that are true, with the score interval of Wilson, J. Am. Stat. Assoc.
+    22, 209 (1927)."""
+    from scipy.stats import binomtest
+
+    count, n = int(units.sum()), len(units)
+    interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
+    return Estimate(count / n, float(interval.low), float(interval.high), n)
+
+
 class PooledErrors:
     """Squared errors of starts over frames, pooled inside the root.
 
     Args:
         squared: [S, T], Å²; NaN where there is nothing to compare with.
+        reach: [S], how many of the frames a start is followed; None: all. An error up to a frame
+            has no part of the starts that end before it.
 
     Attributes:
         counts: [T], starts that count at each frame.
     """
 
-    def __init__(self, squared: Float) -> None:
+    def __init__(self, squared: Float, reach: npt.NDArray[np.int64] | None = None) -> None:
         known = np.isfinite(squared)
+        n_starts, n_frames = squared.shape
+        reach = np.full(n_starts, n_frames) if reach is None else reach
+        self._followed = np.arange(n_frames) < reach[:, None]
         self._weights = known.astype(np.float64)
         self._squared = np.where(known, squared, 0.0)
         self.counts = known.sum(axis=0)
@@ -109,7 +125,8 @@ class PooledErrors:
         return Estimate(float(value), _finite(low[0]), _finite(high[0]), n)
 
     def crossing(self, share: float, of: "PooledErrors", times: Float) -> Estimate:
-        """When RMSE first exceeds a share of another predictor's, from the same starts.
+        """When RMSE first exceeds a share of another predictor's, from the same starts; ``n``
+        counts those at that frame, or at the last where it never does.
 
         Args:
             share: above which it has crossed.
@@ -125,25 +142,29 @@ class PooledErrors:
             ratio = self._pooled(weights, False) / of._pooled(weights, False)
         crossed = ratio[:, : len(times)] > share
         value, *drawn = np.where(crossed.any(axis=1), times[crossed.argmax(axis=1)], np.inf)
+        there = int(self.counts[crossed[0].argmax() if crossed[0].any() else len(times) - 1])
         tail = (1 - LEVEL) / 2
         # A quantile that is one of the draws: between them there would be inf - inf.
         low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
         if n < 2 or not np.isfinite([value, low, high]).all():
-            return Estimate(float(value), None, None, n)
-        return Estimate(float(value), float(low), float(high), n)
+            return Estimate(float(value), None, None, there)
+        return Estimate(float(value), float(low), float(high), there)
 
     def _summed(self, at: int, cumulative: bool) -> "PooledErrors":
         """All frames up to one, or that one, as a single frame."""
         here = slice(0, at + 1) if cumulative else slice(at, at + 1)
+        followed = self._followed[:, at : at + 1]
         pooled = PooledErrors(np.zeros((len(self._squared), 1)))
-        pooled._squared = self._squared[:, here].sum(axis=1, keepdims=True)
-        pooled._weights = self._weights[:, here].sum(axis=1, keepdims=True)
+        pooled._squared = self._squared[:, here].sum(axis=1, keepdims=True) * followed
+        pooled._weights = self._weights[:, here].sum(axis=1, keepdims=True) * followed
         return pooled
 
     def _pooled(self, weights: Float, cumulative: bool) -> Float:
-        sums, counts = weights @ self._squared, weights @ self._weights
+        squared, known = self._squared, self._weights
         if cumulative:
-            sums, counts = np.cumsum(sums, axis=-1), np.cumsum(counts, axis=-1)
+            squared = np.cumsum(squared, axis=1) * self._followed
+            known = np.cumsum(known, axis=1) * self._followed
+        sums, counts = weights @ squared, weights @ known
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(sums / counts)
 

@@ -24,6 +24,7 @@ from shared.data.md17 import (
     load_md17,
     load_md17s,
 )
+from shared.data.rmd17 import MOLECULES as RMD17_MOLECULES
 from shared.data.rmd17 import RMD17Frames, load_rmd17
 from shared.data.splits import SHORT_TO_LONG, FrameRange
 from shared.data.three_bpa import SLICES, TEMPERATURES_K, load_3bpa
@@ -58,7 +59,7 @@ Thermostat = Literal["nose-hoover", "bussi", "none"]
 HISTORY = 24  # frames before a start that a model is told of, where they are there
 
 SETS: dict[str, tuple[str, ...]] = {
-    "md17": MOLECULES,
+    "md17": tuple(dict.fromkeys((*MOLECULES, *RMD17_MOLECULES))),
     "isomers": ("unseen",),
     "3bpa": (*(f"{kelvin}K" for kelvin in TEMPERATURES_K), *SLICES, SCAN),
 }

@@ -30,7 +30,7 @@ import numpy as np
 from shared.checkpoint import CARD, load, shipped
 from shared.command import exit_code
 from shared.errors import InputError
-from shared.evaluation.results import read_results
+from shared.evaluation.results import beyond, read_results
 from shared.evaluation.systems import SETS
 from shared.report.models import Key, rank
 
@@ -337,15 +337,15 @@ def summary(rows: Rows, path: Path, skipped: Mapping[str, str]) -> str:
 def _cell(row: Mapping[str, Any] | None, interval: bool) -> str:
     if row is None:
         return ""
+    if row["value"] is None:
+        return beyond(row["note"]) or "–"
     value = _number(row["value"])
     if interval and row["low"] is not None and row["low"] != row["high"]:
         return f"{value} ({_number(row['low'])}–{_number(row['high'])})"
     return value
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
+def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -9,7 +9,7 @@ from shared.report.svg import Style, swatch
 __all__ = ["Key", "Looks", "best_trivial", "family", "rank"]
 
 TRIVIAL = ("persistence", "inertia", "mean", "mean-superposed")
-CEILINGS = ("oracle", "static-oracle", "sgdml", "xtb")
+CEILINGS = ("oracle", "static-oracle", "sgdml", "xtb", "window's own mean")
 _FAMILIES = ("reference", "trivial", "ceiling", "published", "learned")
 
 _MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus")
@@ -36,7 +36,8 @@ class Key:
 
 
 def family(model: str) -> str:
-    """reference, trivial, ceiling (oracles and engines), published, or learned."""
+    """reference, trivial, ceiling (oracles, engines, what knows the answer), published, or
+    learned."""
     if model == "reference":
         return "reference"
     if model in TRIVIAL:

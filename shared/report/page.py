@@ -23,7 +23,7 @@ PARTS = {
     "o2o": ("One to others", "Rolled out on isomers that training has never seen."),
     "consecutive": ("Real consecutive frames", "Ethanol of MD17, frames 0 to 999."),
     "sparse": ("Sparse real frames", "Rolled out over the gaps between frames that exist."),
-    "s2l_real": ("Short to long, real frames", "Trained on real frames before 20 000."),
+    "s2l_real": ("Short to long, real frames", "Rolled out from real frames beyond 30 000."),
     "stability": ("Stability", "How long molecules stay whole, and what their energy does."),
     "energies": ("Energies and forces", "Against the reference calculation, frame by frame."),
     "shift": ("Shift of features", "What heat does to diffused features and to the diffusivity."),
@@ -89,6 +89,7 @@ def page(source: Source) -> str:
 <nav aria-label="Parts">{links}</nav></header>
 <main id="main">
 {_standing(source, looks)}
+{_published(source)}
 {_watch(source, clips)}
 {sections}
 {_left_out(source)}
@@ -207,6 +208,23 @@ def _standing(source: Source, looks: Looks) -> str:
         "error is below the best of persistence, inertia and mean structure, and the error as a "
         "fraction of theirs. A model that is not below has learned no dynamics at that horizon."
         f"</p>{''.join(found)}</section>"
+    )
+
+
+def _published(source: Source) -> str:
+    """What the literature says, beside what was measured here."""
+    found = []
+    for part in PARTS:
+        rows = source.of(part)
+        table = tables.published(rows, _name(part))
+        found.append(table + _source(source, rows, part) if table else "")
+    if not any(found):
+        return ""
+    return (
+        '<section id="published"><h2>Against what is published</h2><p>Beside each published error '
+        "the least of the trivial predictors and of the learned models by the same measure; the "
+        "notes say where the data differ.</p>"
+        f"{''.join(found)}</section>"
     )
 
 

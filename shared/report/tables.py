@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from statistics import median
 
+from shared.evaluation.results import beyond
 from shared.report.models import Key, Looks, best_trivial, family
 from shared.report.source import Row
 from shared.report.svg import short
 
-__all__ = ["cell", "cost", "long", "scrolling", "standing", "summary"]
+__all__ = ["cell", "cost", "long", "published", "scrolling", "standing", "summary"]
 
 LOWER_IS_BETTER = ("RMSE", "ARMSE", "ADE", "FDE", "S2S", "S2T", "MAE", "JSD", "distance")
 """Words in the names of errors: for these a trivial predictor is a bar to get below."""
@@ -47,7 +48,12 @@ def cell(row: Row | None, mark: str = "") -> str:
     note = f' title="{escape(row.note, quote=True)}"' if row.note else ""
     star = '<span class="noted" aria-label="see notes">*</span>' if row.note else ""
     css = f' class="{mark}"' if mark else ""
-    return f"<td{css}{note}>{short(row.value)}{star}{interval}</td>"
+    return f"<td{css}{note}>{value_of(row)}{star}{interval}</td>"
+
+
+def value_of(row: Row) -> str:
+    """A figure; of a time that was not reached, what it is beyond."""
+    return (escape(beyond(row.note)) if row.value is None else "") or short(row.value)
 
 
 def summary(rows: Sequence[Row], looks: Looks, caption: str) -> str:
@@ -155,6 +161,53 @@ def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:
     )
 
 
+def published(rows: Sequence[Row], caption: str) -> str:
+    """What is published, beside the least errors of trivial predictors and of learned models.
+
+    A published figure of no stated horizon stands beside the longest.
+
+    Returns:
+        a table, or "" where nothing is published, or nothing measured beside it.
+    """
+    body = []
+    for given in rows:
+        if family(given.model) != "published" or not is_error(given.metric):
+            continue
+        metric = given.metric.replace("(published)", "raw")
+        same = [r for r in rows if (r.system, r.metric) == (given.system, metric)]
+        longest = max((r.horizon_fs or 0.0 for r in same), default=0.0)
+        wanted = given.horizon_fs if given.horizon else longest
+        least: dict[str, Row] = {}
+        for row in same:
+            kind = family(row.model)
+            if row.value is None or not math.isfinite(row.value) or row.horizon_fs != wanted:
+                continue
+            if kind not in least or row.value < (least[kind].value or 0.0):
+                least[kind] = row
+        if not {"trivial", "learned"} & set(least):
+            continue
+        bar = least.get("trivial")
+        horizon = next(iter(least.values())).horizon
+        cells = f"<td>{escape(given.system)}</td><td>{escape(horizon)}</td>" + cell(given)
+        for kind in ("trivial", "learned"):
+            own = least.get(kind)
+            beaten = kind == "learned" and own and bar and (own.value or 0.0) >= (bar.value or 0.0)
+            name = f"<td>{escape(str(key_of(own)))}</td>" if own else '<td class="empty">–</td>'
+            cells += cell(own, "beaten" if beaten else "") + name
+        model = given.model.removesuffix(" (published)")
+        line = f"{model}, {metric}" + (f" [{given.unit}]" if given.unit != "1" else "")
+        body.append(f'<tr><th scope="row">{escape(line)}</th>{cells}</tr>')
+    if not body:
+        return ""
+    names = ("", "system", "horizon", "published", "best trivial", "", "best learned", "")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    table = (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+    return scrolling(table, caption) + _notes(r for r in rows if family(r.model) == "published")
+
+
 def cost(rows: Sequence[Row], looks: Looks, caption: str) -> str:
     """Models down, what they cost across."""
     return _crossed(
@@ -178,7 +231,7 @@ def long(rows: Sequence[Row], caption: str) -> str:
     for row in rows:
         texts = [escape(str(getattr(row, name))) for name in names]
         interval = "–" if row.low is None else f"{short(row.low)}–{short(row.high)}"
-        texts += [short(row.value), escape(row.unit), "–" if row.n is None else str(row.n)]
+        texts += [value_of(row), escape(row.unit), "–" if row.n is None else str(row.n)]
         body.append("<tr>" + "".join(f"<td>{text}</td>" for text in [*texts, interval]) + "</tr>")
     return scrolling(
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"

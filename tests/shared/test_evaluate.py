@@ -226,3 +226,20 @@ def test_what_is_missing_names_no_folder_of_the_machine(
     (job,) = stored.values()
     assert "put it at $TRAJGEN_DATA/3bpa/" in job["skipped"]
     assert str(tmp_path) not in job["skipped"]
+
+
+@pytest.mark.data
+def test_a_second_quick_run_of_both_heads_says_the_same(tmp_path: Path) -> None:
+    """What is random in a generator, an ensemble and a simulation comes from the seed."""
+    text = (
+        "  systems: [ethanol]\n  models: [trajgen:md17s, forcefield:md17s]\n"
+        "  parts: [s2l, distributions]\ns2l: {models: [trajgen:md17s]}\n"
+    )
+    found = []
+    for _ in range(2):
+        assert main([*config(tmp_path, text), "--quick", "--fresh", "--no-report"]) == 0
+        content = read_results(tmp_path / "artefacts" / "quick.json")
+        assert not any(job["skipped"] for job in content["jobs"].values())
+        found.append(sorted(map(str, content["rows"])))
+    assert found[0] == found[1]
+    assert any("ensemble mean" in row for row in found[0])

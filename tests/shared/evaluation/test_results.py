@@ -9,11 +9,11 @@ import pytest
 from shared.checkpoint import load
 from shared.errors import InputError
 from shared.evaluation.artefacts import index, save_artefact
-from shared.evaluation.results import Results, Row
+from shared.evaluation.results import Results, Row, beyond, not_within
 from shared.evaluation.tables import FOLDER, documents, fill, filled, matrix, pivot
 
 
-def row(model: str, value: float, system: str = "ethanol", **columns) -> Row:
+def row(model: str, value: float | None, system: str = "ethanol", **columns) -> Row:
     names = {"protocol": "P1", "part": "s2l", "data": "md17s", "metric": "RMSE com"}
     names |= {"horizon": "100 frames", "unit": "Å"}
     return Row(model=model, value=value, system=system, **{**names, **columns})
@@ -190,6 +190,13 @@ def test_notes_name_the_molecules_that_they_are_about() -> None:
     assert pivot(plain[:1]).endswith("\n\nBest trivial: mean.")
     plain += [one | {"horizon": "1000 frames"} for one in plain]
     assert "Best trivial, 1000 frames: mean (ethanol, aspirin)" in pivot(plain)
+
+
+def test_a_time_that_was_not_reached_says_what_it_is_beyond() -> None:
+    note = not_within("surrogate: odd", 500.0)
+    assert (beyond(note), beyond("surrogate: odd")) == ("> 500", "")
+    rows = [row("a", None, "uracil", note=note), row("a", None, "ethanol")]
+    assert "| a | – | > 500 |" in pivot([one.as_dict() for one in rows])
 
 
 def test_notes_name_models_that_have_another_best_trivial_predictor() -> None:

@@ -63,6 +63,23 @@ def test_crossings_of_a_share() -> None:
     never = errors.crossing(100.0, other, times)
     assert (never.value, never.low, never.high) == (np.inf, None, None)
     assert errors.crossing(0.5, other, times[:2]).value == np.inf  # later frames are not seen
+    fewer = (factors * times) ** 2
+    fewer[3:, 2:] = np.nan
+    assert PooledErrors(fewer).crossing(0.5, other, times).n == 3
+    assert PooledErrors(fewer).crossing(0.1, other, times).n == 8
+
+
+def test_errors_up_to_a_frame_are_of_the_starts_that_go_so_far() -> None:
+    squared = np.array([[1.0, 1.0, 1.0, 1.0], [9.0, 9.0, np.nan, np.nan]])
+    errors = PooledErrors(squared, np.array([4, 2]))
+    assert errors.rmse(True) == pytest.approx([5**0.5, 5**0.5, 1.0, 1.0])
+    assert errors.estimate(1, cumulative=True).n == 2
+    up_to_the_end = errors.estimate(3, cumulative=True)
+    assert (up_to_the_end.value, up_to_the_end.n) == (1.0, 1)
+    ratio = errors.estimate(3, True, relative_to=PooledErrors(4 * squared, np.array([4, 2])))
+    assert ratio.value == 0.5
+    # A start that lacks frames of the reference is followed all the same.
+    assert PooledErrors(squared).estimate(3, True).value == pytest.approx((22 / 6) ** 0.5)
 
 
 def test_the_mean_of_predictors() -> None:

@@ -14,12 +14,12 @@ from shared.evaluation.config import PARTS as MEASURED
 from shared.report import write_report
 from shared.report.__main__ import main
 from shared.report.figures import FIGURES
-from shared.report.models import Looks
+from shared.report.models import TRIVIAL, Looks, family
 from shared.report.page import PARTS, page
 from shared.report.source import Source, read_source
 from shared.report.tables import is_error
 from shared.report.viewer import LIBRARY, UNIT, clips, embedded, quantised
-from tests.shared.report.conftest import COMMAND
+from tests.shared.report.conftest import COMMAND, MODELS
 
 VOID = {"meta", "link", "input", "br", "wbr", "img"}
 
@@ -71,6 +71,7 @@ def test_is_one_well_formed_page_with_unique_ids(tree: Tree) -> None:
     sections = [attributes["id"] for attributes in tree.all("section")]
     assert sections == [
         "standing",
+        "published",
         "watch",
         "s2l",
         "stability",
@@ -78,7 +79,7 @@ def test_is_one_well_formed_page_with_unique_ids(tree: Tree) -> None:
         "cost",
         "left-out",
     ]
-    assert [a["href"] for a in tree.all("a")][1:] == [f"#{part}" for part in sections[2:-1]]
+    assert [a["href"] for a in tree.all("a")][1:] == [f"#{part}" for part in sections[3:-1]]
 
 
 def test_refers_to_nothing_outside(tree: Tree, text: str) -> None:
@@ -145,6 +146,21 @@ def test_standing_counts_systems(text: str) -> None:
     assert "0 of 3" in line
     assert "median 1.2 ×" in line
     assert "3 of 3" in section
+
+
+def test_published_figures_stand_beside_ours(text: str) -> None:
+    section = text[text.index('id="published"') : text.index('id="watch"')]
+    line = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", section)[0]
+    cells = [cell for cell in re.split(r"<[^>]*>", line) if cell]
+    assert cells[:3] == ["DiffMD, RMSE com [Å]", "ethanol", "100 frames"]
+    assert "0.640" in cells
+    named = [cell for cell in cells if cell.split(" ")[0] in (*TRIVIAL, *MODELS)]
+    assert named == ["mean", "forcefield:md17s (fitted)"]
+    assert "not comparable: published on real MD17 &lt;b&gt;&amp;" in section
+
+
+def test_what_knows_the_answer_is_no_learned_model() -> None:
+    assert family("window's own mean") == "ceiling"
 
 
 @pytest.mark.parametrize(
