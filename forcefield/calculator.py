@@ -33,6 +33,7 @@ class TrajgenCalculator(Calculator):
             optimisations).
         compiled: compile for each number of atoms; it takes about half a minute and pays for some
             thousand evaluations.
+        atoms, label, directory: of any ASE calculator.
 
     Raises:
         InputError: no such checkpoint, device or dtype; when it is asked for an energy: an element
@@ -46,10 +47,13 @@ class TrajgenCalculator(Calculator):
         device: str = "cpu",
         dtype: str = "float32",
         compiled: bool = False,
-        **options: Any,
+        *,
+        atoms: Atoms | None = None,
+        label: str | None = None,
+        directory: str = ".",
     ) -> None:
         self.implemented_properties = ["energy", "free_energy", "forces"]
-        super().__init__(**options)
+        super().__init__(atoms=atoms, label=label, directory=directory)
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype {dtype!r} is not known; choose float32 or float64")
         self.loaded = load_potential(checkpoint, getattr(torch, dtype), checked_device(device))

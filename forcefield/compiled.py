@@ -10,6 +10,7 @@ Weights are inputs of the graph unless they are frozen, so that averaged weights
 place without a new trace.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 Tensors = tuple[Tensor, ...]
+
+_log = logging.getLogger(__name__)
 
 # What is evaluated again and again: weights are constants, and all is one C++ function, which is a
 # fifth faster than calls from Python and lets go of the interpreter's lock, so that threads can
@@ -75,6 +78,29 @@ def _compiled(module: GraphModule, freeze: bool) -> Callable[..., Tensors]:
             out = tuple(inference(*inputs))
         settings = {}
         return out
+
+    return call
+
+
+def _compiled_if_possible(module: GraphModule) -> Callable[..., Tensors]:
+    """Compiled; where that fails at the first call, say for want of a compiler, a warning is logged
+    and the trace runs as it is, with the same numbers."""
+    run, tried = _compiled(module, freeze=False), False
+
+    def plain(*inputs: Tensor) -> Tensors:
+        with torch.no_grad():
+            return tuple(module(*inputs))
+
+    def call(*inputs: Tensor) -> Tensors:
+        nonlocal run, tried
+        if not tried:
+            tried = True
+            try:
+                return run(*inputs)
+            except Exception as error:  # whatever a compiler raises
+                _log.warning("not compiled (%s): this will be slower", type(error).__name__)
+                run = plain
+        return run(*inputs)
 
     return call
 
@@ -205,7 +231,7 @@ def evaluator(
             return energies, slope
         key = (positions.shape, positions.dtype)
         if key not in graphs:
-            graphs[key] = _compiled(trace(forces, *inputs), freeze=False)
+            graphs[key] = _compiled_if_possible(trace(forces, *inputs))
         energies, slope = graphs[key](*inputs)
         return energies, slope
 
@@ -254,7 +280,7 @@ def compile_training_step(
         if compiled:
             key = tuple((value.shape, value.dtype) for value in batch)
             if key not in graphs:
-                graphs[key] = _compiled(trace(step, *inputs), freeze=False)
+                graphs[key] = _compiled_if_possible(trace(step, *inputs))
             out = graphs[key](*inputs)
         else:
             out = step(*inputs)

@@ -27,6 +27,7 @@ DTYPES = ("float32", "float64")
 WATCHES = ("frame", "step")
 
 _MD17_KELVIN = 500.0  # over all 3N degrees of freedom
+_WHOLE = 0.05  # of the kinetic energy: above it drift and rotation are worth a word
 _ROOM = 300.0  # K, where a checkpoint has no temperature of its own
 _STEPS_PER_FRAME = 10
 _GIVEN = "the file gives velocities"
@@ -128,7 +129,7 @@ def simulate(
 
     from forcefield.load import build, choose, open_checkpoint, types_of, unfamiliar
     from shared.io import read_start
-    from shared.start import degrees_of_freedom, with_velocities
+    from shared.start import degrees_of_freedom, share_of_the_whole, with_velocities
 
     start, chosen_for = read_start(source, frame, history_interval_fs), ""
     if checkpoint is None:
@@ -238,6 +239,13 @@ def simulate(
             f"{kelvin:g} K is hotter than the training data of checkpoint {config.name}, "
             f"{trained:g} K"
         )
+    share = share_of_the_whole(start) if given and config.temperature_convention == "3N-6" else 0.0
+    if share > _WHOLE and motion.kind not in ("nve", "langevin"):
+        warnings.append(
+            f"{share:.0%} of the kinetic energy that the file gives is drift and rotation of the "
+            "whole molecule, which the thermostat takes for heat; leave the velocities out of the "
+            "file, or choose --ensemble langevin"
+        )
     if given and replicas > 1 and motion.kind not in ("bussi", "langevin"):
         warnings.append(f"{_GIVEN}, so all replicas are the same")
     lines += [(logging.WARNING, f"warning: {text}") for text in warnings if text]
@@ -293,7 +301,7 @@ def _paired(
     Returns:
         the start, and where its velocities come from if from there.
     """
-    from shared.io import read_frames
+    from shared.io import check_velocities, read_frames
 
     frames = read_frames(source)
     if frames.velocities is not None:
@@ -301,6 +309,8 @@ def _paired(
     index = range(frames.n_frames)[-1 if frame is None else frame]
     forces = None if frames.forces is None else frames.forces[index]
     start = propagator.from_pair(start, frames.positions[index - 1], interval_fs, forces)
+    assert start.velocities is not None
+    check_velocities(source, index, start.numbers, start.velocities)
     whose = "force field" if forces is None else "file"
     return start, f"a pair of frames and the forces of the {whose}"
 

@@ -147,13 +147,15 @@ def save(
         overwrite: replace a checkpoint that is there.
 
     Raises:
-        FileExistsError: `folder` exists and `overwrite` is not given.
+        FileExistsError: `folder` exists and `overwrite` is not given, or it holds no checkpoint.
     """
     from safetensors.torch import save as serialise
 
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; overwrite=True replaces it")
+    if folder.exists() and not (folder / CONFIG).is_file():
+        raise FileExistsError(f"{folder} exists and holds no checkpoint; it is not replaced")
     folder.parent.mkdir(parents=True, exist_ok=True)
     content = serialise({name: value.detach().cpu().clone() for name, value in weights.items()})
     entries = asdict(config) | {"weights_sha256": hashlib.sha256(content).hexdigest()}
@@ -264,6 +266,8 @@ def _parse(entries: Any, path: Path) -> CheckpointConfig:
             raise InputError(f"{path}: {name} must be {words}, got {entries[name]!r:.60}")
     if not all(type(number) is int for number in entries["elements"]):
         raise InputError(f"{path}: elements must be atomic numbers, got {entries['elements']}")
+    if entries["elements"] != sorted(set(entries["elements"])):
+        raise InputError(f"{path}: elements must ascend, got {entries['elements']}")
     if entries["units"] != UNITS:
         raise InputError(f"{path}: units {entries['units']}, expected {UNITS}")
     return CheckpointConfig(**entries)

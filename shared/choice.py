@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint
@@ -9,6 +10,8 @@ from shared.errors import InputError, some
 from shared.topology import find_molecule
 
 __all__ = ["trained_on"]
+
+_FARTHEST = 1.5  # Å, between the closest atoms of a molecule
 
 
 def trained_on(
@@ -35,8 +38,23 @@ def trained_on(
         found = find_molecule(checkpoint.config.molecules, numbers, positions)
         if found is not None:
             return checkpoint, found[1]
-    known = "; ".join(f"{c.config.name}: {some(c.config.molecules)}" for c in opened)
+    known = some(dict.fromkeys(m for c in opened for m in c.config.molecules)) or "none"
     raise InputError(
-        f"no shipped {what} was trained on this molecule; there are {known or 'none'}; train "
-        f"one for it with {command} --config FILE, or name one with --checkpoint"
+        f"no shipped {what} was trained on this molecule{_why(opened, numbers, positions)}; known "
+        f"molecules: {known}; train one for it with {command} --config FILE, or name one with "
+        "--checkpoint"
     )
+
+
+def _why(opened: Sequence[Checkpoint], numbers: npt.ArrayLike, positions: npt.ArrayLike) -> str:
+    """What is odd about a molecule, if anything: its elements, or a unit that is not Å."""
+    from ase.data import chemical_symbols
+    from scipy.spatial.distance import pdist
+
+    elements = {element for checkpoint in opened for element in checkpoint.config.elements}
+    if unknown := sorted(set(np.asarray(numbers).tolist()) - elements):
+        return f" (none knows the element {', '.join(chemical_symbols[z] for z in unknown)})"
+    closest = pdist(np.asarray(positions)).min(initial=np.inf)
+    if _FARTHEST < closest < np.inf:
+        return f" (its closest atoms are {closest:.3g} Å apart: are its coordinates in Å?)"
+    return ""

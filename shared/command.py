@@ -10,8 +10,11 @@ a disk that is full (what was written stays valid, `--resume` goes on), or no re
 
 import argparse
 import inspect
+import json
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,16 +149,27 @@ def train_command(
     from shared.config import parse_config
 
     def act() -> None:
-        train(parse_config(parser(), argv))
+        with _log_lines(program.partition(".")[0], "shared"), _warnings_as_lines(program):
+            folder = train(parse_config(parser(), argv))
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of a data-parallel run one tells
+            print(f"{folder}: {_released(folder)}")
 
     return exit_code(program, act, "run.resume: true goes on from the last validation")
+
+
+def _released(folder: Path) -> str:
+    """Which weights a training released."""
+    from shared.checkpoint import CONFIG
+
+    made = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["provenance"]["training"]
+    return f"the weights of step {made['released_step']} of {made['steps']}, with a model card"
 
 
 def exit_code(
     program: str,
     act: Callable[[], int | None],
     kept: str = "",
-    stops: tuple[type[BaseException], ...] = (KeyboardInterrupt, OSError),
+    stops: tuple[type[BaseException], ...] = (KeyboardInterrupt, OSError, MemoryError),
 ) -> int:
     """Act; what goes wrong is one line on stderr and an exit code, as the module says.
 
@@ -174,6 +188,18 @@ def exit_code(
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else error
         print(f"{program}: {what}" + (f"; {kept}" if kept else ""), file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _warnings_as_lines(program: str) -> Iterator[None]:
+    """Warnings on stderr, one line each."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

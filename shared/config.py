@@ -94,13 +94,22 @@ def check_values(config: Any, section: str, *conditions: str) -> None:
                 raise InputError(f"{section}.{key} must be {order} {bound}, got {resolved(value)}")
 
 
+RUN_FILES = (
+    RESOLVED,
+    RECORD,
+    "logs",
+    "tensorboard",
+    "kept",
+)  # what a run folder keeps beside states
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What the sections `run` of both heads have in common; each adds its own.
 
     Args:
         out: run folder.
-        name: of the released checkpoint.
+        name: of the released checkpoint, a folder in the run folder.
         steps: training steps.
         epoch_steps: steps between validations.
         seed: of weights and examples.
@@ -141,6 +150,10 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         check_values(self, "run", *self.CONDITIONS)
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+            raise InputError(f"run.name: {self.name!r} is no plain name of a folder")
+        if self.name in RUN_FILES or self.name.endswith(".ckpt"):
+            raise InputError(f"run.name: {self.name} is what the run folder keeps; choose another")
 
 
 def files_of(patterns: Sequence[str], key: str) -> list[Path]:

@@ -29,7 +29,7 @@ from shared.units import ACCELERATION, masses
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["check_frame", "parse_file", "read_frames", "read_start"]
+__all__ = ["check_frame", "check_velocities", "parse_file", "read_frames", "read_start"]
 
 Float = npt.NDArray[np.float64]
 
@@ -151,12 +151,8 @@ def read_start(
         for index in np.flatnonzero(at_lag):
             previous = velocities_at(int(index), points=3)
     for known in (velocities, previous):
-        if known is not None and temperature(known, masses(frames.numbers)).max() > _HOTTEST:
-            raise InputError(
-                f"{path}: the velocities at frame {chosen} are those of more than {_HOTTEST:.0f} K;"
-                " check their unit (Å/fs), or that the frames are consecutive and the history"
-                " interval is right"
-            )
+        if known is not None:
+            check_velocities(path, chosen, frames.numbers, known)
     if frames.thermostat is not None and not abs(frames.thermostat[chosen]) < _STRONGEST:
         raise InputError(
             f"{path}: xi_per_fs of {frames.thermostat[chosen]:g} at frame {chosen} is no"
@@ -170,6 +166,22 @@ def read_start(
         previous_interval_fs=None if previous is None else lag_fs,
         thermostat=None if frames.thermostat is None else frames.thermostat[None, [chosen]],
     )
+
+
+def check_velocities(
+    path: str | PathLike[str], frame: int, numbers: npt.ArrayLike, velocities: Float
+) -> None:
+    """Refuse velocities [R, N, 3], Å/fs, that no molecule has.
+
+    Raises:
+        InputError: they are hotter than 100 000 K.
+    """
+    if temperature(velocities, masses(numbers)).max() > _HOTTEST:
+        raise InputError(
+            f"{path}: the velocities at frame {frame} are those of more than {_HOTTEST:.0f} K; "
+            "check their unit (Å/fs), or that the frames are consecutive and the history interval "
+            "is right"
+        )
 
 
 def _check_consecutive(path: str | PathLike[str], positions: Float, chosen: int) -> None:

@@ -7,11 +7,17 @@ import numpy.typing as npt
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
-from shared.kinetics import maxwell_boltzmann
+from shared.kinetics import (
+    kinetic_energy,
+    maxwell_boltzmann,
+    remove_momentum,
+    remove_rotation,
+)
 from shared.metrics.energetics import internal_dof
 from shared.state import PhaseState
+from shared.units import masses
 
-__all__ = ["degrees_of_freedom", "with_velocities"]
+__all__ = ["degrees_of_freedom", "share_of_the_whole", "with_velocities"]
 
 
 def degrees_of_freedom(
@@ -82,3 +88,18 @@ def with_velocities(
         positions=start.positions,
     )
     return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"
+
+
+def share_of_the_whole(start: PhaseState) -> float:
+    """The largest share, over replicas, of the kinetic energy that drift and rotation of the whole
+    molecule have; 0 where nothing moves."""
+    if start.velocities is None:
+        return 0.0
+    weights = masses(start.numbers)
+    resting = remove_momentum(start.velocities, weights)
+    resting = remove_rotation(start.positions, resting, weights)
+    every = kinetic_energy(start.velocities, weights)
+    inner = kinetic_energy(resting, weights)
+    return float(
+        np.max(1.0 - inner / np.where(every > 0, every, 1.0), where=every > 0, initial=0.0)
+    )

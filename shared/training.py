@@ -5,7 +5,9 @@ Adam: in equal time on the score network this left 0.16 of the error of persiste
 where Adam alone left 0.41 (docs/training.md).
 """
 
+import io
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -234,6 +236,29 @@ def time_limit(minutes: float) -> Any:
     return TimeLimit()
 
 
+def renaming_io() -> Any:
+    """Lightning's checkpoint files, written under a temporary name in their folder and renamed:
+    a full disk or a kill leaves the earlier one as it was."""
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+    class RenamingIO(TorchCheckpointIO):
+        def save_checkpoint(
+            self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+        ) -> None:
+            path = Path(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            torch.save(checkpoint, content)
+            scratch = path.with_name(f".{path.name}.tmp")
+            try:
+                scratch.write_bytes(content.getvalue())
+                os.replace(scratch, path)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+    return RenamingIO()
+
+
 def fit(module: Any, settings: Any, *, data: Iterable[Path]) -> bool:
     """Train, or go on training, as the sections `run` and `optimiser` of a config say.
 
@@ -376,6 +401,7 @@ def make_trainer(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            plugins=[renaming_io()],
         )
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"run.accelerator {accelerator}, run.devices {devices}: {error}") from None

@@ -1,5 +1,6 @@
 """The Lightning module of the generator: loss, unrolling, validation, release."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from trajgen.pairs import (
     examples,
     steps_of,
 )
+
+_log = logging.getLogger(__name__)
 
 # Validation starts from this many frames of each molecule.
 _VALIDATION_STARTS = 32
@@ -171,13 +174,20 @@ class Training(L.LightningModule):
         self.log("train_loss", total, prog_bar=True)
 
     def denoise(self, c: Any, noised: Tensor, sigma: Tensor) -> Tensor:
-        """The model; compiled on first use where the config asks for it."""
+        """The model; compiled on first use where the config asks for it, and the compiler can."""
         if not (self.settings.run.compile and self.training):
             return self.model(c, noised, sigma)
-        if not self._compiled:
-            torch._dynamo.config.recompile_limit = 64
-            self._compiled.append(torch.compile(self.model, dynamic=False))
-        return self._compiled[0](c, noised, sigma)
+        if self._compiled:
+            return self._compiled[0](c, noised, sigma)
+        torch._dynamo.config.recompile_limit = 64
+        fast = torch.compile(self.model, dynamic=False)
+        try:
+            out = fast(c, noised, sigma)
+        except Exception as error:  # whatever a compiler raises
+            _log.warning("not compiled (%s): this will be slower", type(error).__name__)
+            fast, out = self.model, self.model(c, noised, sigma)
+        self._compiled.append(fast)
+        return out
 
     def loss(self, g: dict[str, Tensor]) -> Tensor:
         """Loss of each example of a dense group [G], averaged over the lags unrolled."""

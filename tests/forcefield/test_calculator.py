@@ -119,3 +119,8 @@ def test_bad_input(calculator: TrajgenCalculator, folder: str) -> None:
             calculator.get_potential_energy(molecule("NH3"))
     with pytest.raises(InputError, match="only molecules are supported"):
         calculator.get_potential_energy(molecule("H2O", vacuum=5, pbc=True))
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="chekpoint"):
+        TrajgenCalculator(chekpoint="3bpa")  # type: ignore[call-arg]

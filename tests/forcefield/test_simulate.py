@@ -202,6 +202,24 @@ def test_velocities_of_a_pair_of_frames(run: Callable[..., int], tmp_path: Path)
     assert sidecar("f")["start_velocities"] == "a pair of frames and the forces of the file"
 
 
+def test_velocities_of_a_pair_that_is_none(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    source = history(tmp_path / "h.xyz", forces=np.full((9, 3), 1.0))
+    assert run("--history-interval-fs", "500", "--out", str(tmp_path / "x"), source=source) == 2
+    check_one_line(capsys.readouterr().err, "velocities at frame 2 are those of more than 100000 K")
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_drift_is_no_heat(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    velocities = 1e-3 * np.random.default_rng(0).standard_normal((9, 3)) + [0.03, 0.0, 0.0]
+    source = history(tmp_path / "v.xyz", velocities=velocities)
+    says = "% of the kinetic energy that the file gives is drift and rotation of the whole molecule"
+    resting = save_tiny(tmp_path / "resting", temperature_convention="3N-6")
+    for ensemble, warned in (("bussi", True), ("langevin", False)):
+        told = ("--ensemble", ensemble, "--overwrite")
+        assert run(*told, source=source, checkpoint=resting) == 0
+        assert (says in capsys.readouterr().err) == warned
+
+
 def test_velocities_of_the_file(run: Callable[..., int], tmp_path: Path, capsys) -> None:
     velocities = 1e-3 * np.random.default_rng(0).standard_normal((9, 3))
     source = history(tmp_path / "v.xyz", velocities=velocities)
@@ -422,9 +440,16 @@ def test_a_molecule_that_no_force_field_knows(
     assert main(["--from", str(ether)]) == 2
     check_one_line(
         capsys.readouterr().err,
-        "no shipped force field was trained on this molecule; there are rmd17: ethanol; md17s: "
-        "ethanol, methane; other: ethanol; train one for it with python -m forcefield.train",
+        "no shipped force field was trained on this molecule; known molecules: ethanol, methane; "
+        "train one for it with python -m forcefield.train",
     )
+    for name, says in (("CH3Cl", "none knows the element Cl"), ("CH3CH2OH", "coordinates in Å?")):
+        atoms = molecule(name)
+        atoms.positions *= 1.0 if name == "CH3Cl" else 1.89
+        atoms.write(ether)
+        assert main(["--from", str(ether)]) == 2
+        check_one_line(capsys.readouterr().err, says)
+    molecule("CH3OCH3").write(ether)
     monkeypatch.chdir(tmp_path)
     options = ["--checkpoint", str(tmp_path / "rmd17"), "--length-ps", "0.005"]
     assert main(["--from", str(ether), *options]) == 0

@@ -34,7 +34,7 @@ from shared.checkpoint import CARD
 from shared.config import parse_config
 from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
-from shared.training import KEPT, OptimiserConfig, optimisers
+from shared.training import KEPT, OptimiserConfig, optimisers, renaming_io
 
 VISNET = {"channels": 8, "layers": 1, "heads": 2}
 BASES = {1: -13.0, 6: -1000.0, 8: -2000.0}
@@ -341,6 +341,52 @@ def test_a_damaged_state_or_changed_data_is_not_resumed(trained: Path, tmp_path:
         train(resume)
 
 
+def test_it_says_what_it_released(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(config(data, tmp_path))]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said.startswith(str(tmp_path / "run"))
+    assert "the weights of step " in said
+
+
+def test_a_full_disk_leaves_the_state_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "last.ckpt"
+    renaming_io().save_checkpoint({"step": 1}, path)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        renaming_io().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_without_a_compiler_training_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        def call(*_: Any) -> None:
+            raise RuntimeError("no C++ compiler")
+
+        return call
+
+    monkeypatch.setattr("forcefield.compiled._compiled", missing)
+    found = {}
+    for name, compiled in (("plain", False), ("traced", True)):
+        run = {"out": str(tmp_path / name), "compile": compiled}
+        assert main(["--config", str(config(data, tmp_path, run=run))]) == 0
+        said = "not compiled (RuntimeError): this will be slower" in capsys.readouterr().err
+        assert said == compiled
+        (weights,) = (tmp_path / name).glob("*/weights.safetensors")
+        found[name] = load_file(weights)
+    for name, value in found["plain"].items():
+        torch.testing.assert_close(found["traced"][name], value, rtol=1e-4, atol=1e-6)
+
+
 def test_ctrl_c_and_a_full_disk_are_one_line(
     data: Path,
     tmp_path: Path,
@@ -506,6 +552,9 @@ def test_print_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         ({"run": {"batch_size": 0}}, "run.batch_size must be >= 1, got 0"),
         ({"run": {"accelerator": "foo"}}, "run.accelerator foo, run.devices 1: "),
         ({"run": {"out": "/dev/null/x"}}, "run.out: [Errno 20] Not a directory"),
+        ({"run": {"name": "../precious"}}, "run.name: '../precious' is no plain name of a folder"),
+        ({"run": {"name": ""}}, "run.name: '' is no plain name of a folder"),
+        ({"run": {"name": "logs"}}, "run.name: logs is what the run folder keeps"),
     ],
 )
 def test_bad_input(

@@ -152,6 +152,7 @@ def test_a_header_that_looks_like_a_pickle_is_accepted(tmp_path: Path) -> None:
         (lambda e: e.update(colour="red"), "unknown entry colour"),
         (lambda e: e.update(model=3), "model must be an object, got 3"),
         (lambda e: e.update(elements=["H"]), "atomic numbers"),
+        (lambda e: e.update(elements=[6, 1, 8]), "elements must ascend"),
         (lambda e: e.update(temperature_K="hot"), "temperature_K must be a number or null"),
         (lambda e: e["units"].update(length="nm"), "units"),
         (lambda e: e.update(head="forcefield"), "of forcefield, not of trajgen"),
@@ -163,6 +164,15 @@ def test_a_wrong_config_is_named(
 ) -> None:
     edit(folder, change)
     assert expected in refusal(folder)
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years")
+    weights = torch.nn.Linear(3, 2).state_dict()
+    with pytest.raises(FileExistsError, match="holds no checkpoint; it is not replaced"):
+        checkpoint.save(tmp_path / "precious", weights, CONFIG_OF_LINEAR, "", overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
