@@ -34,7 +34,8 @@ PUBLISHED = {
     "MACE L=1": {"300K": (3.4, 10.3), "600K": (9.9, 24.6), "1200K": (31.7, 67.8)},
     "MACE L=2": {"300K": (3.0, 8.8), "600K": (9.7, 21.8), "1200K": (29.8, 62.0)},
 }
-ALONE = {"mace": "MACE L=1", "nequip": "NequIP L=3"}  # what a backbone is held against
+# Backbone -> its published name, the option that is the degree of its features, degrees published.
+ALONE = {"mace": ("MACE", "lmax_hidden", (0, 1, 2)), "nequip": ("NequIP", "lmax", (3,))}
 TARGETS = {"300K": (4.5, 10.3), "600K": (13.7, 24.6), "1200K": (37.0, 67.8)}
 
 
@@ -86,11 +87,19 @@ def accuracy(model: Model, system: str, settings: Settings) -> list[Row]:
     """Trained at 300 K, tested at 300, 600 and 1200 K."""
     frames = thinned(bpa_frames(system), settings.frames)
     note = f"frames of {frames.name}; the published figures are on the official test sets"
+    if (init := began_from(model)) is not None:
+        note += f"; {model.name} began from {init}, which has learned other labels"
     row = model.row("P3", system, f"3BPA {frames.name}", beside=True, note=note)
     predicted = model.evaluate(frames.numbers, frames.positions)
     names = ("E RMSE", "F RMSE")
     targets = {n: Target(at_most=b) for n, b in zip(names, TARGETS[system], strict=True)}
     return label_errors(row, frames, *predicted, targets)
+
+
+def began_from(model: Model) -> str | None:
+    """The weights that a training began from; None: random ones."""
+    init = model.checkpoint.config.provenance.get("training", {}).get("init")
+    return None if init is None else str(init)
 
 
 def baselines(system: str, settings: Settings) -> list[Row]:
@@ -115,7 +124,7 @@ def baselines(system: str, settings: Settings) -> list[Row]:
 
 def alone(model: Model, system: str, settings: Settings) -> list[Row]:
     """A backbone without diffusion, trained on the 300 K frames from random weights, beside what is
-    published of it.
+    published of it at its degree, or else the nearest, which the note says.
 
     Raises:
         Skip: another training, or nothing is published.
@@ -124,14 +133,17 @@ def alone(model: Model, system: str, settings: Settings) -> list[Row]:
     backbone = config.model["backbone"]
     if config.model.get("diffusion", {}).get("kind", "none") != "none":
         raise Skip(f"{model.name} has a diffusion beside its backbone")
-    if (init := config.provenance.get("training", {}).get("init")) is not None:
+    if (init := began_from(model)) is not None:
         raise Skip(f"{model.name} began with the weights of {init}")
     if backbone not in ALONE:
         raise Skip(f"nothing is published of {backbone} on these data")
     frames = thinned(bpa_frames(system), settings.frames)
-    name = ALONE[backbone]
-    data = f"3BPA {frames.name}"
-    note = f"published: {name}, on the official test sets"
+    title, option, degrees = ALONE[backbone]
+    degree = config.model["backbone_config"][option]
+    nearest = min(degrees, key=lambda known: abs(known - degree))
+    name, data = f"{title} L={nearest}", f"3BPA {frames.name}"
+    other = "" if degree == nearest else f" ({model.name} has L={degree})"
+    note = f"published: {name}{other}, on the official test sets"
     row = model.row("P3", system, data, beside=True, note=note)
     rows = label_errors(row, frames, *model.evaluate(frames.numbers, frames.positions))
     found = {r.metric: r for r in rows}

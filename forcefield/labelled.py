@@ -46,6 +46,7 @@ _HELD_OUT = 5  # at most every fifth frame of a molecule is held out of those to
 # Forces in eV/Å that say another unit (rms component, largest one). At 300 to 1200 K molecules have
 # 0.9 to 1.9 and 5 to 11, in kcal/mol/Å 20 and more. In hartree/bohr they have 0.02 to 0.04, which
 # relaxed geometries have as well, but not while their bonds vibrate: 0.026 Å at 300 K.
+_SPREAD = 100.0  # eV: no frames of a molecule differ by more
 _LARGE_RMS, _LARGE = 10.0, 30.0
 _SMALL_RMS, _VIBRATION, _BOND = 0.1, 0.015, 1.8
 
@@ -150,6 +151,13 @@ def _check_unit(path: Path, found: list[LabelledFrames]) -> None:
             "labels in eV and eV/Å?",
             stacklevel=4,
         )
+    for frames in found:
+        if (spread := float(np.ptp(frames.energies))) > _SPREAD:
+            warnings.warn(
+                f"{path}: energies of {frames.name} differ by {spread:.4g} eV; are all of them in "
+                "eV, and of one molecule's whole energy?",
+                stacklevel=4,
+            )
 
 
 def _vibrates(positions: npt.NDArray[np.float64]) -> bool:

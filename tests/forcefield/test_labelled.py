@@ -245,6 +245,16 @@ def test_absurd_forces_bring_one_warning_for_a_file(tmp_path: Path, unit: float)
         load_labelled(data, "validation")  # of the same file
 
 
+def test_energies_of_mixed_units_bring_a_warning(tmp_path: Path) -> None:
+    data = write_vibrations(tmp_path / "a.xyz", 1.0)
+    text = (
+        (tmp_path / "a.xyz").read_text(encoding="utf-8").replace("energy=1\n", "energy=-2000\n", 3)
+    )
+    (tmp_path / "a.xyz").write_text(text, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"a\.xyz: energies of .* differ by 2001 eV"):
+        load_labelled(data, "train")
+
+
 @pytest.mark.parametrize("spread", [0.03, 0.002], ids=["hot", "relaxed"])
 def test_sound_forces_bring_none(tmp_path: Path, spread: float) -> None:
     """Relaxed geometries have small forces, and bonds that do not vibrate."""

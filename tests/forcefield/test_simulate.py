@@ -141,12 +141,10 @@ def test_temperature_and_its_convention(run: Callable[..., int], tmp_path: Path)
     assert sidecar("other")["stability"]["degrees_of_freedom"] == 27
 
 
-@pytest.mark.parametrize("name", ["3bpa", "md17s"])
+@pytest.mark.parametrize("name", shipped("forcefield"))
 def test_conventions_of_the_shipped(name: str) -> None:
     """What is left, but for MD17's own."""
-    if name not in shipped("forcefield"):
-        pytest.skip(f"needs the shipped checkpoint {name}")
-    expected = {"3bpa": "3N-6", "md17s": "3N"}[name]
+    expected = {"3bpa": "3N-6", "isomers": "3N-6"}.get(name, "3N")
     assert open_checkpoint(name).config.temperature_convention == expected
 
 

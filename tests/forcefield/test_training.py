@@ -411,7 +411,6 @@ def test_ctrl_c_and_a_full_disk_are_one_line(
     assert "No space left" in stopped(OSError(28, "No space left on device"))
 
 
-@pytest.mark.slow
 def test_two_processes(data: Path, tmp_path: Path) -> None:
     """torchrun with two gloo processes: both step alike and one of them writes."""
     path = config(data, tmp_path, run={"devices": 2, "steps": 8, "epoch_steps": 4})
