@@ -88,7 +88,7 @@ def accuracy(model: Model, system: str, settings: Settings) -> list[Row]:
     frames = thinned(bpa_frames(system), settings.frames)
     note = f"frames of {frames.name}; the published figures are on the official test sets"
     if (init := began_from(model)) is not None:
-        note += f"; {model.name} began from {init}, which has learned other labels"
+        note += f"; {model.name} began from {init}"
     row = model.row("P3", system, f"3BPA {frames.name}", beside=True, note=note)
     predicted = model.evaluate(frames.numbers, frames.positions)
     names = ("E RMSE", "F RMSE")
@@ -135,16 +135,19 @@ def alone(model: Model, system: str, settings: Settings) -> list[Row]:
         raise Skip(f"{model.name} has a diffusion beside its backbone")
     if (init := began_from(model)) is not None:
         raise Skip(f"{model.name} began with the weights of {init}")
+    data = config.provenance.get("data", {})
+    if data.get("source") != "3bpa" or data.get("more"):
+        raise Skip(f"{model.name} has learned other frames than those of 3BPA at 300 K")
     if backbone not in ALONE:
         raise Skip(f"nothing is published of {backbone} on these data")
     frames = thinned(bpa_frames(system), settings.frames)
     title, option, degrees = ALONE[backbone]
     degree = config.model["backbone_config"][option]
     nearest = min(degrees, key=lambda known: abs(known - degree))
-    name, data = f"{title} L={nearest}", f"3BPA {frames.name}"
+    name = f"{title} L={nearest}"
     other = "" if degree == nearest else f" ({model.name} has L={degree})"
     note = f"published: {name}{other}, on the official test sets"
-    row = model.row("P3", system, data, beside=True, note=note)
+    row = model.row("P3", system, f"3BPA {frames.name}", beside=True, note=note)
     rows = label_errors(row, frames, *model.evaluate(frames.numbers, frames.positions))
     found = {r.metric: r for r in rows}
     for metric, published, target in zip(

@@ -14,7 +14,7 @@ from _jobs import Skip
 from _report import Row
 from safetensors.torch import load_file
 
-from shared.training import KEPT
+from shared.config import KEPT
 
 VALIDATION = "validation"
 SYSTEMS = (VALIDATION, *TEMPERATURES)

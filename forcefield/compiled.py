@@ -22,6 +22,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from forcefield.potential import energy_and_forces
+from shared.errors import first_line
 
 __all__ = [
     "compile_energy_forces",
@@ -98,7 +99,7 @@ def _compiled_if_possible(module: GraphModule) -> Callable[..., Tensors]:
             try:
                 return run(*inputs)
             except Exception as error:  # whatever a compiler raises
-                _log.warning("not compiled (%s): this will be slower", type(error).__name__)
+                _log.warning("not compiled (%s): this will be slower", first_line(error))
                 run = plain
         return run(*inputs)
 

@@ -43,10 +43,11 @@ Rows = npt.NDArray[np.int64]
 _SHARES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of a block
 _HELD_OUT = 5  # at most every fifth frame of a molecule is held out of those to train on
 
+_SPREAD = 100.0  # eV: no frames of a molecule differ by more
+
 # Forces in eV/Å that say another unit (rms component, largest one). At 300 to 1200 K molecules have
 # 0.9 to 1.9 and 5 to 11, in kcal/mol/Å 20 and more. In hartree/bohr they have 0.02 to 0.04, which
 # relaxed geometries have as well, but not while their bonds vibrate: 0.026 Å at 300 K.
-_SPREAD = 100.0  # eV: no frames of a molecule differ by more
 _LARGE_RMS, _LARGE = 10.0, 30.0
 _SMALL_RMS, _VIBRATION, _BOND = 0.1, 0.015, 1.8
 
@@ -135,13 +136,13 @@ def load_more(data: DataConfig) -> list[LabelledFrames]:
 
 
 def _check_units(found: Sequence[LabelledFrames]) -> None:
-    """Warn of files whose forces are no molecule's in eV/Å."""
+    """Warn of files whose forces are no molecule's in eV/Å, or energies no one molecule's in eV."""
     for path in dict.fromkeys(frames.path for frames in found):
         _check_unit(path, [frames for frames in found if frames.path == path])
 
 
 def _check_unit(path: Path, found: list[LabelledFrames]) -> None:
-    """Warn of a file whose forces are no molecule's in eV/Å."""
+    """Warn of a file, once of its forces, and of each molecule whose energies differ too much."""
     forces = np.concatenate([frames.forces.ravel() for frames in found])
     rms, largest = float(np.sqrt(np.mean(forces**2))), float(np.abs(forces).max())
     small = rms < _SMALL_RMS and any(_vibrates(frames.positions) for frames in found)

@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     return train_command("forcefield.train", parser, train, argv)
 
 
-def train(settings: Any) -> Path:
+def train(settings: Any) -> Path | None:
     """Train with the sections of a config; returns the folder of the released checkpoint."""
     import torch
 
@@ -150,7 +150,7 @@ def train(settings: Any) -> Path:
     out = Path(run.out)
     files = sorted({f.path for f in seen})
     first = fit(module, settings, data=files)
-    return release(module, settings, frames, more, out) if first else out / run.name
+    return release(module, settings, frames, more, out) if first else None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import inspect
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -135,7 +134,7 @@ def run_command(
 def train_command(
     program: str,
     parser: "Callable[[], ArgumentParser]",
-    train: Callable[[Any], Path],
+    train: Callable[[Any], Path | None],
     argv: list[str] | None,
 ) -> int:
     """Read a config, train by it; returns the exit code.
@@ -143,7 +142,8 @@ def train_command(
     Args:
         program: the module, as in `python -m`.
         parser: of its config.
-        train: takes the sections of the config.
+        train: takes the sections of the config; returns the folder of what it released, None in
+            those processes of a data-parallel run that release nothing.
         argv: arguments; None: those of the process.
     """
     from shared.config import parse_config
@@ -151,7 +151,7 @@ def train_command(
     def act() -> None:
         with _log_lines(program.partition(".")[0], "shared"), _warnings_as_lines(program):
             folder = train(parse_config(parser(), argv))
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of a data-parallel run one tells
+        if folder is not None:
             print(f"{folder}: {_released(folder)}")
 
     return exit_code(program, act, "run.resume: true goes on from the last validation")

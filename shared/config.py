@@ -94,13 +94,9 @@ def check_values(config: Any, section: str, *conditions: str) -> None:
                 raise InputError(f"{section}.{key} must be {order} {bound}, got {resolved(value)}")
 
 
-RUN_FILES = (
-    RESOLVED,
-    RECORD,
-    "logs",
-    "tensorboard",
-    "kept",
-)  # what a run folder keeps beside states
+KEPT = "kept"  # folder of the weights that `run.keep_every` keeps
+# What a run folder has beside states.
+RUN_FILES = (RESOLVED, RECORD, "logs", "tensorboard", KEPT)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["InputError", "some"]
+__all__ = ["InputError", "first_line", "some"]
 
 _SHOWN = 12  # names in a message
 
@@ -24,3 +24,9 @@ def some(names: Iterable[str]) -> str:
     if len(every) <= _SHOWN:
         return ", ".join(every)
     return f"{', '.join(every[:_SHOWN])}, … ({len(every)})"
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says, for a message."""
+    said = str(error).strip().splitlines()
+    return type(error).__name__ + (f": {said[0]:.100}" if said else "")

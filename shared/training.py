@@ -22,13 +22,13 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from shared.config import check_same_run, check_values, store_run
+from shared.checkpoint import CONFIG
+from shared.config import KEPT, check_same_run, check_values, store_run
 from shared.errors import InputError
 
 if TYPE_CHECKING:
     import lightning
 
-KEPT = "kept"  # folder in the run folder
 # What may change when a training is resumed: how long, how fast and where, not what is learned.
 _FREE = (
     "calibration",
@@ -300,6 +300,8 @@ def fit(module: Any, settings: Any, *, data: Iterable[Path]) -> bool:
                 f"{out}: holds a training already; go on with it by run.resume: true, or choose "
                 "another run.out"
             )
+        if (out / run.name).exists() and not (out / run.name / CONFIG).is_file():
+            raise InputError(f"run.name: {out / run.name} is there and holds no checkpoint")
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

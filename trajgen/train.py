@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     return train_command("trajgen.train", parser, train, argv)
 
 
-def train(settings: Any) -> Path:
+def train(settings: Any) -> Path | None:
     """Train with the sections of a config; returns the folder of the released checkpoint."""
     import torch
 
@@ -280,7 +280,7 @@ def train(settings: Any) -> Path:
     module = Training(build_model(settings, series), series, settings, more, held_out)
     out = Path(run.out)
     if not fit(module, settings, data=data_files(data)):
-        return out / run.name
+        return None
     folder = release(module, settings, out)
     if settings.calibration.length_ps:
         calibrate(folder, series, data.train, settings.calibration, more, compile=run.compile)

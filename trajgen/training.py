@@ -17,7 +17,7 @@ from shared.checkpoint import CheckpointConfig, save
 from shared.config import files_of
 from shared.data.locate import data_root
 from shared.data.md17 import SURROGATE_MOLECULES
-from shared.errors import InputError, some
+from shared.errors import InputError, first_line, some
 from shared.kinetics import temperature
 from shared.metrics.energetics import internal_dof
 from shared.topology import CLASS_ROUNDS
@@ -184,7 +184,7 @@ class Training(L.LightningModule):
         try:
             out = fast(c, noised, sigma)
         except Exception as error:  # whatever a compiler raises
-            _log.warning("not compiled (%s): this will be slower", type(error).__name__)
+            _log.warning("not compiled (%s): this will be slower", first_line(error))
             fast, out = self.model, self.model(c, noised, sigma)
         self._compiled.append(fast)
         return out

@@ -30,7 +30,7 @@ Int = npt.NDArray[np.int64]
 
 UNCLEAR = {"benzene": "the time between its frames is unclear"}
 FEWEST = 10  # comparisons for a row
-UNSEEN = f"from frame {SHORT_TO_LONG.train.stop} on"
+LATER = f"from frame {SHORT_TO_LONG.train.stop} on"
 THIRD_WITHIN = 10  # steps from the frame that friction is fitted to, to the start
 
 
@@ -120,9 +120,9 @@ def _rows(
     )
     row = partial(row_of("sparse", "P1", system, candidate, variant))
     errors, still = rolled.pooled("com"), trivial["persistence"].pooled("com")
-    unseen = sparse.data.frames[starts] >= SHORT_TO_LONG.train.stop
-    errors_unseen, still_unseen = (
-        PooledErrors(one.squared["com"][unseen, 0]) for one in (rolled, trivial["persistence"])
+    later = sparse.data.frames[starts] >= SHORT_TO_LONG.train.stop
+    errors_later, still_later = (
+        PooledErrors(one.squared["com"][later, 0]) for one in (rolled, trivial["persistence"])
     )
     curves: dict[str, list[float]] = {}
     for gap, time_fs in zip(gaps, settings.gaps_fs, strict=True):
@@ -144,12 +144,12 @@ def _rows(
                 **where,
             ),
         ]
-        if errors_unseen.counts[at] >= FEWEST:
-            ratio_unseen = errors_unseen.estimate(at, relative_to=still_unseen)
-            rows.append(row(ratio_unseen, metric=f"RMSE com / persistence, {UNSEEN}", **where))
+        if errors_later.counts[at] >= FEWEST:
+            ratio_later = errors_later.estimate(at, relative_to=still_later)
+            rows.append(row(ratio_later, metric=f"RMSE com / persistence, {LATER}", **where))
         for metric, count in (
             ("comparisons", errors.counts[at]),
-            (f"comparisons, {UNSEEN}", errors_unseen.counts[at]),
+            (f"comparisons, {LATER}", errors_later.counts[at]),
         ):
             rows.append(row(float(count), metric=metric, unit="count", **where))
         found = {

@@ -18,7 +18,16 @@ from typing import Any
 from shared.errors import InputError
 from shared.evaluation.statistics import Estimate
 
-__all__ = ["FORMAT", "VERSION", "Results", "Row", "beyond", "not_within", "read_results"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Results",
+    "Row",
+    "beyond",
+    "not_within",
+    "read_results",
+    "without_time",
+]
 
 FORMAT, VERSION = "trajgen-results", 1
 
@@ -71,6 +80,11 @@ def beyond(note: str) -> str:
     """ "> 500" where `not_within` noted 500 fs; else ""."""
     found = re.search(r"not within (\S+) fs", note)
     return f"> {found[1]}" if found else ""
+
+
+def without_time(note: str) -> str:
+    """A note without what `not_within` added."""
+    return re.sub(r"(; )?not within \S+ fs", "", note)
 
 
 class Results:

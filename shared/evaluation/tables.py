@@ -30,7 +30,7 @@ import numpy as np
 from shared.checkpoint import CARD, load, shipped
 from shared.command import exit_code
 from shared.errors import InputError
-from shared.evaluation.results import beyond, read_results
+from shared.evaluation.results import beyond, read_results, without_time
 from shared.evaluation.systems import SETS
 from shared.report.models import Key, rank
 
@@ -153,7 +153,7 @@ def _notes(rows: Rows, apart: Sequence[str], across: str) -> list[str]:
     # line -> predictor -> column -> models
     found: dict[str, dict[str, dict[str, dict[str, None]]]] = {}
     for row in rows:
-        note = row["note"]
+        note = without_time(row["note"])
         if note.startswith(best):
             line = ", ".join(str(row[name]) for name in apart)
             columns = found.setdefault(line, {}).setdefault(note.removeprefix(best), {})

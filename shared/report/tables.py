@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from statistics import median
 
-from shared.evaluation.results import beyond
+from shared.evaluation.results import beyond, without_time
 from shared.report.models import Key, Looks, best_trivial, family
 from shared.report.source import Row
 from shared.report.svg import short
@@ -175,7 +175,7 @@ def published(rows: Sequence[Row], caption: str) -> str:
             continue
         metric = given.metric.replace("(published)", "raw")
         same = [r for r in rows if (r.system, r.metric) == (given.system, metric)]
-        longest = max((r.horizon_fs or 0.0 for r in same), default=0.0)
+        longest = max((r.horizon_fs for r in same if r.horizon_fs is not None), default=None)
         wanted = given.horizon_fs if given.horizon else longest
         least: dict[str, Row] = {}
         for row in same:
@@ -268,8 +268,8 @@ def _crossed(
 def _notes(rows: Iterable[Row]) -> str:
     notes: dict[str, list[str]] = {}
     for row in rows:
-        if row.note:
-            names = notes.setdefault(row.note, [])
+        if note := without_time(row.note):
+            names = notes.setdefault(note, [])
             name = str(key_of(row))
             names.extend([name] if name not in names else [])
     items = "".join(

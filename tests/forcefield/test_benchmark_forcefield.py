@@ -41,6 +41,7 @@ def save_model(folder: Path, backbone: str = "nequip", diffusion: str = "none") 
         normalisation=normalisation,
         temperature_K=300.0,
         temperature_convention="3N-3",
+        provenance={"data": {"source": "3bpa"}},
     )
     return save(folder, potential.state_dict(), config, "# tiny\n")
 
@@ -260,13 +261,15 @@ def test_effect(modules, tmp_path: Path, capsys) -> None:
 def test_backbones_alone(modules, tiny: Path, tmp_path: Path, capsys) -> None:
     """Beside what is published of the same backbone; another training says why it is not."""
     full = save_model(tmp_path / "nequip-full", diffusion="full")
-    runs = [str(folder) for folder in (tiny, full, shipped("forcefield")["3bpa"])]
+    ships = shipped("forcefield")
+    runs = [str(folder) for folder in (tiny, full, ships["3bpa"], ships["rmd17"])]
     out = tmp_path / "results.json"
     options = ["--quick", "--rows", "alone", "--folder", str(tmp_path), "--out", str(out)]
     assert modules.main([*options, "--runs", *runs]) == 0
     text = capsys.readouterr().out
     assert "nequip-full has a diffusion beside its backbone" in text
     assert "3bpa began with the weights of" in text
+    assert "rmd17 has learned other frames than those of 3BPA" in text
     values = {(r["metric"], r["model"], r["system"]): r["value"] for r in rows_of(out)}
     ratio = values["F RMSE / published", "nequip-none", "1200K"]
     assert ratio == pytest.approx(values["F RMSE", "nequip-none", "1200K"] / 76.2)

@@ -16,8 +16,8 @@ from shared.report.__main__ import main
 from shared.report.figures import FIGURES
 from shared.report.models import TRIVIAL, Looks, family
 from shared.report.page import PARTS, page
-from shared.report.source import Source, read_source
-from shared.report.tables import is_error
+from shared.report.source import Row, Source, read_source
+from shared.report.tables import is_error, published
 from shared.report.viewer import LIBRARY, UNIT, clips, embedded, quantised
 from tests.shared.report.conftest import COMMAND, MODELS
 
@@ -157,6 +157,18 @@ def test_published_figures_stand_beside_ours(text: str) -> None:
     named = [cell for cell in cells if cell.split(" ")[0] in (*TRIVIAL, *MODELS)]
     assert named == ["mean", "forcefield:md17s (fitted)"]
     assert "not comparable: published on real MD17 &lt;b&gt;&amp;" in section
+
+
+def test_published_figures_without_a_horizon_stand_beside_ours() -> None:
+    common = {"job": "", "protocol": "P3", "part": "energies", "data": "d", "system": "300K"}
+    common |= {"metric": "RMSE of forces", "unit": "meV/Å"}
+    rows = [
+        Row(**common, model=model, value=value)
+        for model, value in (("forcefield:x", 9.0), ("MACE (published)", 10.3))
+    ]
+    said = published(rows, "Energies")
+    assert "MACE, RMSE of forces [meV/Å]" in said
+    assert "forcefield:x" in said
 
 
 def test_what_knows_the_answer_is_no_learned_model() -> None:
