@@ -291,6 +291,23 @@ def test_plateau() -> None:
 # -- the command line ---------------------------------------------------------------------------
 
 
+def test_without_a_compiler_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        def call(*_: Any) -> None:
+            raise RuntimeError("no C++ compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", missing)
+    run = {"compile": True, "steps": 8}
+    assert main(["--config", str(config(tmp_path, run=run))]) == 0
+    shown = capsys.readouterr()
+    assert "not compiled (RuntimeError: no C++ compiler): this will be slower" in shown.err
+    assert "the weights of step 8 of 8" in shown.out
+
+
 def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, "paper")
     with pytest.raises(SystemExit) as stopped:
