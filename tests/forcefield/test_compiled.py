@@ -85,10 +85,8 @@ def test_traces_agree_with_eager(backbone: str, kind: str) -> None:
     check_all(backbone, kind)
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [name if name == "segno" else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_compiled_code_agrees_with_eager(backbone: str) -> None:
     check_all(backbone, "full")
 
