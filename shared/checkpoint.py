@@ -154,7 +154,7 @@ def save(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; overwrite=True replaces it")
-    if folder.exists() and not (folder / CONFIG).is_file():
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise FileExistsError(f"{folder} exists and holds no checkpoint; it is not replaced")
     folder.parent.mkdir(parents=True, exist_ok=True)
     content = serialise({name: value.detach().cpu().clone() for name, value in weights.items()})
