@@ -84,12 +84,16 @@ def section(
 
 
 def sections(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
-    """All rows of a results file, as Markdown, each row of the command line under its name."""
+    """All rows of a results file, as Markdown, each row of the command line under its name.
+
+    `short` leaves out names of which nothing is required.
+    """
     made = []
     for name, measurements in ROWS.items():
         order = list(measurements or (name,))
         kept = [row for row in rows if row["measurement"] in order and not row["skipped"]]
         kept.sort(key=lambda row: order.index(row["measurement"]))
-        if kept:
+        required = any(row["target"] is not None for row in kept)
+        if kept and (required or not short):
             made.append(f"**{name}**\n\n{section(name, kept, short=short, markdown=True)}")
     return "\n\n".join(made)

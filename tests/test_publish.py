@@ -66,6 +66,9 @@ def test_force_fields_have_a_table_for_each_row(publish: Any) -> None:
     ]
     assert "|  | target | met | 300K | 600K |\n" in text
     assert "| F RMSE, m [meV/Å] |  |  | 34.4 | 67.2 |\n" in text
+    rows.append(entry("order", "300K", 2.0, target="1.8–2.2", **{"pass": True}))
+    assert publish.sections(rows, short=True).startswith("**conservation**\n")
+    assert "**rmd17**" not in publish.sections(rows, short=True)
     assert publish.sections([]) == ""
 
 
