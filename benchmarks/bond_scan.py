@@ -117,7 +117,8 @@ def shared_hydrogens(numbers: npt.NDArray[np.int64], positions: Float) -> list[F
     scaled[:, np.arange(len(hydrogens)), scaled.mean(0).argmin(1)] = np.inf  # its own
     nearest, frame = scaled.min(0), scaled.argmin(0)
     found = []
-    for flat in nearest.argsort(axis=None)[:SHARED]:
+    others = np.isfinite(nearest).sum()
+    for flat in nearest.argsort(axis=None)[: min(SHARED, others)]:
         h, j = np.unravel_index(flat, nearest.shape)
         start = positions[frame[h, j]]
         axis = apart[frame[h, j], h, j] / np.linalg.norm(apart[frame[h, j], h, j])

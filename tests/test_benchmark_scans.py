@@ -1,0 +1,86 @@
+"""Scans and coordinates of the smaller benchmark scripts, on a molecule whose answers are known."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.data import atomic_masses, covalent_radii
+from ase.io import read
+from scipy.spatial.transform import Rotation
+
+from shared.bonds import bonded_pairs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """bond_scan.py and modes.py as modules, which import their neighbours as scripts do."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
+    import bond_scan
+    import modes
+
+    return bond_scan, modes
+
+
+@pytest.fixture(scope="module")
+def ethanol() -> Any:
+    return read(ROOT / "examples" / "ethanol.xyz", index=0)
+
+
+def test_every_bond_is_stretched_by_what_is_asked(scripts: Any, ethanol: Any) -> None:
+    scan, _ = scripts
+    numbers, x = ethanol.numbers, ethanol.positions
+    found = scan.stretched_bonds(numbers, x)
+    assert sorted(kind for kind, _ in found) == ["C–C", *["C–H"] * 5, "C–O", "O–H"]
+    for (_, frames), (i, j) in zip(found, bonded_pairs(numbers, x), strict=True):
+        lengths = np.linalg.norm(frames[:, i] - frames[:, j], axis=-1)
+        assert lengths - lengths[0] == pytest.approx((0.0, *scan.STRETCHES))
+
+
+def test_hydrogens_are_pushed_towards_a_second_partner(scripts: Any, ethanol: Any) -> None:
+    scan, _ = scripts
+    numbers, x = ethanol.numbers, ethanol.positions
+    noise = np.random.default_rng(0).normal(0, 0.02, (5, *x.shape))
+    found = scan.shared_hydrogens(numbers, x + noise)
+    assert len(found) == 12  # six hydrogens, each with two heavy atoms that are not its own
+    for frames in found:
+        moved = np.flatnonzero(np.abs(frames - frames[0]).max((0, 2)))
+        assert len(moved) == 1
+        assert numbers[moved[0]] == 1
+        scaled = np.linalg.norm(frames - frames[:, moved], axis=-1) / (
+            covalent_radii[1] + covalent_radii[numbers]
+        )
+        partner = np.abs(scaled[1:] - np.array(scan.SHARES)[:, None]).max(0).argmin()
+        assert numbers[partner] > 1
+        assert scaled[1:, partner] == pytest.approx(scan.SHARES)
+
+
+def test_coordinates_of_modes_do_not_see_where_the_molecule_is(scripts: Any, ethanol: Any) -> None:
+    _, modes = scripts
+    masses = atomic_masses[ethanol.numbers]
+    x = ethanol.positions - (masses / masses.sum()) @ ethanol.positions
+    vibration = np.random.default_rng(1).normal(size=x.shape)
+    rigid = [np.tile(axis, (len(x), 1)) for axis in np.eye(3)]
+    rigid += [np.cross(axis, x) for axis in np.eye(3)]
+    basis = np.linalg.qr(
+        np.stack([(np.sqrt(masses)[:, None] * v).ravel() for v in (*rigid, vibration)], axis=1)
+    )[0]
+    vectors = basis[:, 6:].reshape(*x.shape, 1)
+    moved = x + 1e-5 * vectors[..., 0] / np.sqrt(masses)[:, None]
+    turned = moved @ Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix().T + 3.0
+    for frame in (moved, turned):
+        assert modes.coordinates(frame[None], x, vectors, masses) == pytest.approx(1e-5, rel=1e-3)
+
+
+def test_frames_are_picked_after_the_first_fifth(scripts: Any) -> None:
+    _, modes = scripts
+    frames = np.arange(600.0)[:, None, None, None] * np.ones((1, 2, 4, 3))
+    picked = modes.picked(frames)
+    assert picked.shape == (2 * modes.FRAMES, 4, 3)
+    assert picked.min() == 120
+    assert picked.max() == 599
