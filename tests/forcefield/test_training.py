@@ -14,7 +14,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 from safetensors.torch import load_file
 
 from forcefield.labelled import load_labelled
@@ -193,10 +193,10 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
     """Errors of the validation fall far below the forces themselves, in steps by hand."""
     made = module(data, tmp_path, backbone={"name": "visnet", "options": VISNET})
     adam = torch.optim.Adam(made.potential.parameters(), lr=0.01)
-    weights = torch.tensor(1.0), torch.tensor(1.0)
+    weights = torch.tensor([1.0, 1.0, 0.0])
     errors = []
     for k in range(120):
-        values, gradients = made._compiled[0](*made.batches[k].values(), *weights)
+        values, gradients = made._compiled[0](*made.batches[k].values(), weights)
         for parameter, gradient in zip(made.potential.parameters(), gradients, strict=True):
             parameter.grad = gradient
         adam.step()
@@ -491,9 +491,57 @@ def test_loss(data: Path, tmp_path: Path, per_atom: bool, huber: float | None) -
         off = (energies[b] - batch["energies"][b]).item() / (count if per_atom else 1)
         wrong = (forces[b] - batch["forces"][b])[:count].flatten().tolist()
         expected += 2.0 * penalty(off) + 3.0 * sum(penalty(x) for x in wrong) / len(wrong)
-    weights = torch.tensor(2.0), torch.tensor(3.0)
-    found = make_loss(made.settings, unit)(made.potential, *batch.values(), *weights)[0]
+    weights = torch.tensor([2.0, 3.0, 0.0])
+    masses = torch.ones(len(made.potential.elements))
+    found = make_loss(made.settings, unit, masses)(made.potential, *batch.values(), weights)[0]
     assert found.item() == pytest.approx(expected / len(energies), rel=1e-9)
+
+
+def test_loss_in_mass_weighted_coordinates(data: Path, tmp_path: Path) -> None:
+    """Forces by 1/m and torques, one bond that turns in one molecule and two in the others."""
+    made = module(data, tmp_path, run={"dtype": "float64"})
+    made.settings.loss = LossConfig(mass_weighted=True)
+    batch, unit = dict(made.batches[0]), 0.7
+    rows, n_atoms = batch["types"].shape
+    torques = (
+        torch.randn(rows, n_atoms, 2, 3, dtype=torch.float64) * batch["atoms"][..., None, None]
+    )
+    torques[0, :, 1] = 0.0
+    batch["torques"] = torques
+    masses = torch.tensor([1.0, 12.0, 16.0], dtype=torch.float64)
+    _, forces = energy_and_forces(
+        made.potential, batch["types"], batch["positions"], batch["atoms"]
+    )
+    expected = 0.0
+    for b, count in enumerate(batch["atoms"].sum(1).tolist()):
+        wrong = (forces[b] - batch["forces"][b])[:count].detach().numpy() / unit
+        light = 1 / masses[batch["types"][b, :count]].numpy()
+        expected += 3.0 * float((wrong**2).mean(1) @ light / light.sum())
+        turned = np.einsum("nc,nrc->r", wrong, torques[b, :count].numpy())
+        expected += 5.0 * float((turned**2).sum()) / (2 if b else 1)
+    weights = torch.tensor([0.0, 3.0, 5.0], dtype=torch.float64)
+    found = make_loss(made.settings, unit, masses)(made.potential, *batch.values(), weights)[0]
+    assert found.item() == pytest.approx(expected / rows, rel=1e-9)
+
+
+def test_torques_are_learned(data: Path, tmp_path: Path) -> None:
+    """Their weights come with the batches where the config asks for them, and are validated."""
+    made = module(data, tmp_path, loss={"torques": {0: 1.0}, "mass_weighted": True})
+    assert made.batches[0]["torques"].shape[2:] == (0, 3)  # no bond of these molecules turns
+    ethanol = Path(__file__).resolve().parents[2] / "examples" / "ethanol.xyz"
+    atoms = read(ethanol, index=0)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((9, 3)))
+    write(tmp_path / "ethanol.xyz", [atoms] * 5, format="extxyz")
+    chosen = settings(
+        data,
+        tmp_path,
+        data={"molecules": [str(tmp_path / "ethanol.xyz")], "validation": 1},
+        loss={"torques": {0: 1.0}},
+        potential={"e0": "fit"},
+        run={"steps": 2, "epoch_steps": 2, "monitor": "val_loss"},
+    )
+    train(chosen)
+    assert float(rows(tmp_path)[-1]["val_torque_rmse"]) > 0
 
 
 def test_weights_follow_their_schedule() -> None:
