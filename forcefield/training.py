@@ -511,7 +511,11 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     if "repeated" in data:
         split += f" To train on, {some(data['repeated'])} count more than once."
     if "more" in data:
-        files = "; ".join(f"`{path}` {count}" for path, count in data["more"].items())
+        more = data["more"]
+        files = "; ".join(f"`{path}` {count}" for path, count in more.items())
+        if len(more) > 12:
+            first, last = min(more), max(more)
+            files = f"{len(more)}, `{first}` to `{last}`, {sum(more.values())} in all"
         split += f" Beside these, labelled frames of files: {files}."
     return model_card(
         config,
