@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from forcefield.torques import torque_weights
 from shared.config import check_values, files_of
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.data.locate import data_root
@@ -397,15 +398,22 @@ def _block_rows(numbers: Rows, part: Part, blocks: int, margin: int) -> Rows:
 
 
 def as_graphs(
-    frames: Sequence[LabelledFrames], elements: Sequence[int], isolated: Sequence[float]
+    frames: Sequence[LabelledFrames],
+    elements: Sequence[int],
+    isolated: Sequence[float],
+    *,
+    torques: bool = False,
 ) -> "list[Data]":
-    """One graph for each frame: `type` [N], `pos` [N, 3], `forces` [N, 3], `energy` [1] float64.
+    """One graph for each frame: `type` [N], `pos` [N, 3], `forces` [N, 3], `energy` [1] float64,
+    and `torques` [N, R, 3] float32.
 
     The energy is that without the isolated atoms'.
 
     Args:
         elements: atomic numbers in the order of the type indices.
         isolated: energy of each of them, eV.
+        torques: with `forcefield.torques.torque_weights`, R as many as the molecule with most of
+            them has; otherwise R is 0.
 
     Raises:
         InputError: an element that is not among them.
@@ -413,13 +421,20 @@ def as_graphs(
     import torch
     from torch_geometric.data import Data
 
+    turning = [
+        torque_weights(f.numbers, f.positions) if torques else np.zeros((*f.forces.shape[:2], 0, 3))
+        for f in frames
+    ]
+    bonds = max(weights.shape[2] for weights in turning)
     graphs = []
-    for molecule in frames:
+    for molecule, weights in zip(frames, turning, strict=True):
         types = type_indices(molecule.numbers, elements, str(molecule.path))
         base = np.asarray(isolated, dtype=np.float64)[types].sum()
         kinds = torch.from_numpy(types)
-        for positions, energy, forces in zip(
-            molecule.positions, molecule.energies, molecule.forces, strict=True
+        padded = np.zeros((*weights.shape[:2], bonds, 3), dtype=np.float32)
+        padded[:, :, : weights.shape[2]] = weights
+        for positions, energy, forces, torque in zip(
+            molecule.positions, molecule.energies, molecule.forces, padded, strict=True
         ):
             graphs.append(
                 Data(
@@ -427,6 +442,7 @@ def as_graphs(
                     pos=torch.from_numpy(positions),
                     forces=torch.from_numpy(forces),
                     energy=torch.tensor([energy - base], dtype=torch.float64),
+                    torques=torch.from_numpy(torque),
                     num_nodes=len(types),
                 )
             )
@@ -452,11 +468,11 @@ def type_indices(numbers: npt.ArrayLike, elements: Sequence[int], where: str) ->
 
 
 def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str, Tensor]":
-    """Graphs padded to `n_atoms`: types, positions, atoms, energies (float64) and forces.
+    """Graphs padded to `n_atoms`: types, positions, atoms, energies (float64), forces, torques.
 
     Args:
         graphs: those of `as_graphs`.
-        dtype: of positions and forces.
+        dtype: of positions, forces and torques.
     """
     from torch_geometric.data import Batch
     from torch_geometric.utils import to_dense_batch
@@ -473,6 +489,7 @@ def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str
         "atoms": atoms,
         "energies": batch.energy,
         "forces": dense(batch.forces)[0].to(dtype),
+        "torques": dense(batch.torques)[0].to(dtype),
     }
 
 

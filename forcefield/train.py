@@ -60,20 +60,26 @@ class LossConfig:
     Args:
         energy: weight of the energies from a training step on, as {step: weight}.
         forces: the same of the forces.
+        torques: the same of the torques about rotatable bonds (`forcefield.torques`), which say
+            how far dynamics follow a reference more than forces do.
+        mass_weighted: forces count by 1/m, as in mass-weighted coordinates: those of hydrogens,
+            which move farthest, more than those along the bonds between heavy atoms.
         per_atom: energies count per atom.
         huber: error from which on the penalty grows linearly; null: squares.
     """
 
     energy: dict[int, float] = field(default_factory=lambda: {0: 1.0})
     forces: dict[int, float] = field(default_factory=lambda: {0: 1.0})
+    torques: dict[int, float] = field(default_factory=lambda: {0: 0.0})
+    mass_weighted: bool = False
     per_atom: bool = True
     huber: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("energy", "forces"):
+        for name in ("energy", "forces", "torques"):
             if 0 not in getattr(self, name):
                 raise InputError(f"loss.{name} must say the weight from step 0 on")
-        check_values(self, "loss", "energy >= 0", "forces >= 0", "huber > 0")
+        check_values(self, "loss", "energy >= 0", "forces >= 0", "torques >= 0", "huber > 0")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_masses, chemical_symbols
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -171,19 +171,23 @@ def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potentia
 # -- the loss -----------------------------------------------------------------------------------
 
 
-def make_loss(settings: Any, unit: float) -> Callable[..., tuple[Tensor, ...]]:
-    """w_E ⟨ρ(ΔE/n)⟩ + w_F ⟨⟨ρ(ΔF)⟩⟩ of a batch, both errors in units of the rms force component.
+def make_loss(settings: Any, unit: float, masses: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+    """w_E ⟨ρ(ΔE/n)⟩ + w_F ⟨⟨ρ(ΔF)⟩⟩ + w_T ⟨⟨ρ(Δτ)⟩⟩ of a batch, errors in units of the rms force
+    component.
 
     ρ is the square, or Huber's function: the square up to δ, linear beyond. n is the number of
-    atoms, or 1. Forces are averaged over the components of each molecule, then over molecules.
+    atoms, or 1. Forces are averaged over the components of each molecule, weighted by 1/m where
+    the config says so, then over molecules; torques (`forcefield.torques`, with masses in amu) over
+    the bonds of each molecule that turn, then over molecules.
 
     Args:
         settings: the sections of the config.
         unit: rms force component of the training data, eV/Å.
+        masses: of the elements, amu.
 
     Returns:
-        (energy, types, positions, atoms, energies, forces, w_E, w_F) -> the loss, and mean squares
-        of ΔE/n and ΔF, eV² and (eV/Å)².
+        (energy, types, positions, atoms, energies, forces, torques, w) -> the loss, and mean
+        squares of ΔE/n and ΔF, eV² and (eV/Å)²; w [3] are w_E, w_F and w_T.
     """
     loss = settings.loss
 
@@ -201,8 +205,8 @@ def make_loss(settings: Any, unit: float) -> Callable[..., tuple[Tensor, ...]]:
         atoms: Tensor,
         energies: Tensor,
         forces: Tensor,
-        energy_weight: Tensor,
-        forces_weight: Tensor,
+        torques: Tensor,
+        weights: Tensor,
     ) -> tuple[Tensor, ...]:
         predicted, slopes = energy_and_forces(energy, types, positions, atoms, create_graph=True)
         count = atoms.sum(-1).to(positions.dtype)
@@ -211,15 +215,31 @@ def make_loss(settings: Any, unit: float) -> Callable[..., tuple[Tensor, ...]]:
             off = off / count
         wrong = torch.where(atoms[..., None], slopes - forces, 0.0)
 
-        def mean(values: Tensor) -> Tensor:
-            return (values.sum((-2, -1)) / (3.0 * count)).mean()
+        shares = atoms / count[:, None]
+        if loss.mass_weighted:
+            light = atoms / masses.to(count)[types]
+            shares = light / light.sum(-1, keepdim=True)
 
-        total = energy_weight * penalty(off / unit).mean() + forces_weight * mean(
-            penalty(wrong / unit)
-        )
-        return total, off.square().mean(), mean(wrong.square())
+        def mean(values: Tensor, shares: Tensor) -> Tensor:
+            return (values.mean(-1) * shares).sum(-1).mean()
+
+        total = weights[0] * penalty(off / unit).mean()
+        total = total + weights[1] * mean(penalty(wrong / unit), shares)
+        if torques.shape[2]:
+            total = total + weights[2] * penalty(torque_errors(wrong, torques) / unit).mean()
+        return total, off.square().mean(), mean(wrong.square(), atoms / count[:, None])
 
     return batch_loss
+
+
+def torque_errors(wrong: Tensor, torques: Tensor) -> Tensor:
+    """Errors of forces [B, N, 3] -> of the torques with weights [B, N, R, 3]: [B, R], eV/Å/√amu.
+
+    Scaled so that their mean square over R is that over the bonds that a molecule has.
+    """
+    off = torch.einsum("bnc,bnrc->br", wrong, torques)
+    turns = (torques != 0).any(-1).any(1)
+    return off * (turns.shape[1] / turns.sum(-1, keepdim=True).clamp(min=1).to(off)).sqrt()
 
 
 def scheduled(weights: Mapping[int, float], step: int) -> float:
@@ -258,14 +278,22 @@ class Training(L.LightningModule):
         self.dtype_ = _DTYPES[run.dtype]
         self.n_atoms = max(len(f.numbers) for f in [*frames, *validation])
         elements, e0 = potential.elements, potential.e0
+        torques = any(settings.loss.torques.values())
         self.batches = FrameBatches(
-            as_graphs(frames, elements, e0), run.batch_size, self.dtype_, run.seed, run.size_groups
+            as_graphs(frames, elements, e0, torques=torques),
+            run.batch_size,
+            self.dtype_,
+            run.seed,
+            run.size_groups,
         )
-        self._held_out = [as_graphs([f], elements, e0) for f in validation]
+        self._held_out = [as_graphs([f], elements, e0, torques=torques) for f in validation]
+        masses = torch.tensor([atomic_masses[z] for z in elements])
         unit = force_scales(frames, elements, per_element=False)[0]
         # In a tuple, so that the weights they close over are not stored twice.
         self._compiled = (
-            compile_training_step(potential, make_loss(settings, unit), compiled=run.compile),
+            compile_training_step(
+                potential, make_loss(settings, unit, masses), compiled=run.compile
+            ),
             evaluator(potential, compiled=run.compile),
         )
         self._unit = unit
@@ -294,9 +322,9 @@ class Training(L.LightningModule):
         step = self.current_epoch * run.epoch_steps + batch_idx
         world = self.trainer.world_size
         batch = self.batches[step * world + self.global_rank]
-        weights = [scheduled(w, step) for w in (loss.energy, loss.forces)]
+        weights = [scheduled(w, step) for w in (loss.energy, loss.forces, loss.torques)]
         inputs = [value.to(self.device) for value in batch.values()]
-        inputs += [torch.tensor(w, dtype=self.dtype_, device=self.device) for w in weights]
+        inputs.append(torch.tensor(weights, dtype=self.dtype_, device=self.device))
         values, gradients = self._compiled[0](*inputs)
         if not bool(torch.isfinite(values[0])):
             raise InputError(
@@ -324,7 +352,7 @@ class Training(L.LightningModule):
         """Errors of one molecule, with the averaged weights."""
         graphs, molecule = self._held_out[index], self.validation[index]
         size = min(self.settings.run.validation_batch, len(graphs))
-        off, wrong = [], []
+        off, wrong, turned = [], [], []
         for first in range(0, len(graphs), size):
             real = len(graphs[first : first + size])
             rows = [min(first + k, len(graphs) - 1) for k in range(size)]
@@ -332,20 +360,31 @@ class Training(L.LightningModule):
             batch = {name: value.to(self.device) for name, value in batch.items()}
             energies, forces = self._compiled[1](batch["types"], batch["positions"], batch["atoms"])
             off.append((energies - batch["energies"])[:real])
-            wrong.append((forces - batch["forces"])[:real][batch["atoms"][:real]].double())
-        e, f = torch.cat(off), torch.cat(wrong)
+            apart = (forces - batch["forces"])[:real, : len(molecule.numbers)]
+            wrong.append(apart.double())
+            torques = batch["torques"][:real, : len(molecule.numbers)]
+            turned.append(torque_errors(apart, torques).double())
+        e, f, t = torch.cat(off), torch.cat(wrong), torch.cat(turned)
+        loss = self.settings.loss
+        weighted = f.square()
+        if loss.mass_weighted:
+            light = torch.from_numpy(1 / atomic_masses[molecule.numbers]).to(f)
+            weighted = weighted * (light / light.mean())[:, None]
         errors = {
             "e_mae": _MEV * float(e.abs().mean()),
             "e_rmse": _MEV * float(e.square().mean().sqrt()),
             "f_mae": _MEV * float(f.abs().mean()),
             "f_rmse": _MEV * float(f.square().mean().sqrt()),
         }
-        loss = self.settings.loss
+        if t.shape[1]:
+            errors["torque_rmse"] = _MEV * float(t.square().mean().sqrt())
         step = steps_after(self.settings.run, self.current_epoch) - 1
         per = len(molecule.numbers) if loss.per_atom else 1
         errors["loss"] = (
             scheduled(loss.energy, step) * (errors["e_rmse"] / _MEV / per / self._unit) ** 2
-            + scheduled(loss.forces, step) * (errors["f_rmse"] / _MEV / self._unit) ** 2
+            + scheduled(loss.forces, step) * float(weighted.mean()) / self._unit**2
+            + scheduled(loss.torques, step)
+            * (errors.get("torque_rmse", 0.0) / _MEV / self._unit) ** 2
         )
         self._validated.append(errors)
         for name, value in errors.items():
