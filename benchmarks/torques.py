@@ -86,7 +86,7 @@ def errors(model: LoadedPotential, isomer: Any) -> dict[str, Any]:
     turning = torque_weights(isomer.numbers, x)
     found: dict[str, Any] = {}
     for key, off in (("ours", made.numpy() - true), ("none", true)):
-        of = {z: off[:, isomer.numbers == z] for z in model.elements}
+        of = {int(z): off[:, isomer.numbers == z] for z in np.unique(isomer.numbers)}
         found[key] = {z: float(np.mean((MEV * part) ** 2)) for z, part in of.items()}
         torques = MEV * np.einsum("tnc,tnrc->tr", off, turning)
         found["torque" if key == "ours" else "torque none"] = float(np.mean(torques**2))

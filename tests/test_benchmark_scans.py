@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase.data import atomic_masses, covalent_radii
 from ase.io import read
 from scipy.spatial.transform import Rotation
 
+from forcefield.load import load_potential
+from forcefield.torques import torque_weights
 from shared.bonds import bonded_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +78,33 @@ def test_coordinates_of_modes_do_not_see_where_the_molecule_is(scripts: Any, eth
     turned = moved @ Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix().T + 3.0
     for frame in (moved, turned):
         assert modes.coordinates(frame[None], x, vectors, masses) == pytest.approx(1e-5, rel=1e-3)
+
+
+def test_errors_by_element_and_of_torques(scripts: Any, ethanol: Any) -> None:
+    """Those of a force field against itself, and of none against it."""
+    import torques
+
+    model = load_potential("rmd17")
+    numbers = ethanol.numbers
+    x = ethanol.positions + np.random.default_rng(2).normal(0, 0.03, (4, 9, 3))
+    types = torch.from_numpy(model.types_of(numbers)).expand(4, -1)
+    atoms = torch.ones(types.shape, dtype=torch.bool)
+    forces = model.potential.energy_and_forces(types, torch.from_numpy(x).float(), atoms)[1].numpy()
+
+    class Isomer:
+        def __len__(self) -> int:
+            return len(x)
+
+    isomer = Isomer()
+    isomer.numbers, isomer.positions, isomer.forces = numbers, x, forces
+    found = torques.errors(model, isomer)
+    assert found["torque"] == pytest.approx(0.0, abs=1e-3)
+    assert max(found["ours"].values()) == pytest.approx(0.0, abs=1e-3)
+    for z in (1, 6, 8):
+        assert found["none"][z] == pytest.approx(np.mean(1e6 * forces[:, numbers == z] ** 2))
+    turning = torque_weights(numbers, x)
+    expected = np.mean(1e6 * np.einsum("tnc,tnrc->tr", forces, turning) ** 2)
+    assert found["torque none"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_frames_are_picked_after_the_first_fifth(scripts: Any) -> None:
