@@ -14,13 +14,12 @@ rotation, a unit vector of √m x.
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_BONDS", "torque_weights", "turning_sides"]
+__all__ = ["torque_weights", "turning_sides"]
 
 Float = npt.NDArray[np.float64]
 
 SINGLE = 0.9  # of the sum of covalent radii: double bonds are shorter
 BONDED = 1.2  # of the same: no bond is longer
-MAX_BONDS = 64
 _FRAMES = 50  # that bond lengths are averaged over
 
 
@@ -71,14 +70,14 @@ def torque_weights(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> npt.NDAr
         positions: frames [T, N, 3], Å.
 
     Returns:
-        [T, N, R, 3], 1/√amu; R rotatable bonds, at most `MAX_BONDS`. 0 where all that turns is on
+        [T, N, R, 3], 1/√amu; R rotatable bonds. 0 where all that turns is on
         the axis.
     """
     from ase.data import atomic_masses
 
     x = np.asarray(positions, dtype=np.float64)
     masses = atomic_masses[np.asarray(numbers)]
-    sides = turning_sides(numbers, x)[:MAX_BONDS]
+    sides = turning_sides(numbers, x)
     weights = np.zeros((*x.shape[:2], len(sides), 3), dtype=np.float32)
     for r, (b, c, atoms) in enumerate(sides):
         axis = x[:, c] - x[:, b]

@@ -394,10 +394,11 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         run = self.settings.run
-        mean = {
-            name: sum(errors[name] for errors in self._validated) / len(self._validated)
-            for name in self._validated[0]
-        }
+        found: dict[str, list[float]] = {}
+        for errors in self._validated:
+            for name, value in errors.items():
+                found.setdefault(name, []).append(value)  # torques: of molecules that have some
+        mean = {name: sum(values) / len(values) for name, values in found.items()}
         self._validated.clear()
         minutes = (time.monotonic() - self._started) / 60
         if self.trainer.is_global_zero:

@@ -532,10 +532,11 @@ def test_torques_are_learned(data: Path, tmp_path: Path) -> None:
     atoms = read(ethanol, index=0)
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((9, 3)))
     write(tmp_path / "ethanol.xyz", [atoms] * 5, format="extxyz")
+    water = data / "water.xyz"  # validated after ethanol, and nothing turns
     chosen = settings(
         data,
         tmp_path,
-        data={"molecules": [str(tmp_path / "ethanol.xyz")], "validation": 1},
+        data={"molecules": [str(tmp_path / "ethanol.xyz"), str(water)], "validation": 1},
         loss={"torques": {0: 1.0}},
         potential={"e0": "fit"},
         run={"steps": 2, "epoch_steps": 2, "monitor": "val_loss"},
