@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from forcefield.torques import torque_weights
+from forcefield.response import response_weights
 from shared.config import check_values, files_of
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.data.locate import data_root
@@ -402,39 +402,38 @@ def as_graphs(
     elements: Sequence[int],
     isolated: Sequence[float],
     *,
-    torques: bool = False,
+    response: bool = False,
 ) -> "list[Data]":
     """One graph for each frame: `type` [N], `pos` [N, 3], `forces` [N, 3], `energy` [1] float64,
-    and `torques` [N, R, 3] float32.
+    and `response` [N, 3N, 3] float32.
 
     The energy is that without the isolated atoms'.
 
     Args:
         elements: atomic numbers in the order of the type indices.
         isolated: energy of each of them, eV.
-        torques: with `forcefield.torques.torque_weights`, R as many as the molecule with most of
-            them has; otherwise R is 0.
+        response: with `forcefield.response.response_weights` over √N, so that squares are a mean
+            over atoms; otherwise `response` is [N, 0, 3].
 
     Raises:
-        InputError: an element that is not among them.
+        InputError: an element that is not among them; atoms at one place.
     """
     import torch
     from torch_geometric.data import Data
 
-    turning = [
-        torque_weights(f.numbers, f.positions) if torques else np.zeros((*f.forces.shape[:2], 0, 3))
-        for f in frames
-    ]
-    bonds = max(weights.shape[2] for weights in turning)
     graphs = []
-    for molecule, weights in zip(frames, turning, strict=True):
+    for molecule in frames:
         types = type_indices(molecule.numbers, elements, str(molecule.path))
         base = np.asarray(isolated, dtype=np.float64)[types].sum()
         kinds = torch.from_numpy(types)
-        padded = np.zeros((*weights.shape[:2], bonds, 3), dtype=np.float32)
-        padded[:, :, : weights.shape[2]] = weights
-        for positions, energy, forces, torque in zip(
-            molecule.positions, molecule.energies, molecule.forces, padded, strict=True
+        weights = np.zeros((len(molecule), len(types), 0, 3), dtype=np.float32)
+        if response:
+            weights = response_weights(molecule.numbers, molecule.positions)
+            weights /= np.sqrt(np.float32(len(types)))
+            if not np.isfinite(weights).all():
+                raise InputError(f"{molecule.path}: {molecule.name} has two atoms at one place")
+        for positions, energy, forces, factor in zip(
+            molecule.positions, molecule.energies, molecule.forces, weights, strict=True
         ):
             graphs.append(
                 Data(
@@ -442,7 +441,7 @@ def as_graphs(
                     pos=torch.from_numpy(positions),
                     forces=torch.from_numpy(forces),
                     energy=torch.tensor([energy - base], dtype=torch.float64),
-                    torques=torch.from_numpy(torque),
+                    response=torch.from_numpy(factor),
                     num_nodes=len(types),
                 )
             )
@@ -468,28 +467,33 @@ def type_indices(numbers: npt.ArrayLike, elements: Sequence[int], where: str) ->
 
 
 def dense_batch(graphs: "Sequence[Data]", n_atoms: int, dtype: Any) -> "dict[str, Tensor]":
-    """Graphs padded to `n_atoms`: types, positions, atoms, energies (float64), forces, torques.
+    """Graphs padded to `n_atoms`: types, positions, atoms, energies (float64), forces, response.
 
     Args:
         graphs: those of `as_graphs`.
-        dtype: of positions, forces and torques.
+        dtype: of positions, forces and response.
     """
+    import torch
     from torch_geometric.data import Batch
     from torch_geometric.utils import to_dense_batch
 
-    batch = Batch.from_data_list(list(graphs))
+    batch = Batch.from_data_list(list(graphs), exclude_keys=["response"])
 
     def dense(values: "Tensor") -> "tuple[Tensor, Tensor]":
         return to_dense_batch(values, batch.batch, max_num_nodes=n_atoms, batch_size=len(graphs))
 
     types, atoms = dense(batch.type)
+    columns = 3 * n_atoms if any(g.response.shape[1] for g in graphs) else 0
+    response = torch.zeros(len(graphs), n_atoms, columns, 3, dtype=dtype)
+    for padded, g in zip(response, graphs, strict=True):
+        padded[: g.response.shape[0], : g.response.shape[1]] = g.response
     return {
         "types": types,
         "positions": dense(batch.pos)[0].to(dtype),
         "atoms": atoms,
         "energies": batch.energy,
         "forces": dense(batch.forces)[0].to(dtype),
-        "torques": dense(batch.torques)[0].to(dtype),
+        "response": response,
     }
 
 

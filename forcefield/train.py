@@ -60,26 +60,23 @@ class LossConfig:
     Args:
         energy: weight of the energies from a training step on, as {step: weight}.
         forces: the same of the forces.
-        torques: the same of the torques about rotatable bonds (`forcefield.torques`), which say
-            how far dynamics follow a reference more than forces do.
-        mass_weighted: forces count by 1/m, as in mass-weighted coordinates: those of hydrogens,
-            which move farthest, more than those along the bonds between heavy atoms.
+        response: the same of how far the errors of the forces move the atoms, squared
+            (`forcefield.response`), in units of how far the forces themselves do.
         per_atom: energies count per atom.
-        huber: error from which on the penalty grows linearly; null: squares.
+        huber: error of energies and forces from which on the penalty grows linearly; null: squares.
     """
 
     energy: dict[int, float] = field(default_factory=lambda: {0: 1.0})
     forces: dict[int, float] = field(default_factory=lambda: {0: 1.0})
-    torques: dict[int, float] = field(default_factory=lambda: {0: 0.0})
-    mass_weighted: bool = False
+    response: dict[int, float] = field(default_factory=lambda: {0: 0.0})
     per_atom: bool = True
     huber: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("energy", "forces", "torques"):
+        for name in ("energy", "forces", "response"):
             if 0 not in getattr(self, name):
                 raise InputError(f"loss.{name} must say the weight from step 0 on")
-        check_values(self, "loss", "energy >= 0", "forces >= 0", "torques >= 0", "huber > 0")
+        check_values(self, "loss", "energy >= 0", "forces >= 0", "response >= 0", "huber > 0")
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,12 @@ def train(settings: Any) -> Path | None:
     frames = load_labelled(settings.data, "train")
     more = load_more(settings.data)
     held_out = load_labelled(settings.data, "validation")
+    if unseen := {f.path for f in held_out} & {f.path for f in more}:
+        raise InputError(f"data.more: {min(unseen)} validates; leave it out of one of the two")
     seen = frames + more
     module = Training(build_potential(settings, seen), seen, held_out, settings)
     out = Path(run.out)
-    files = sorted({f.path for f in seen})
+    files = sorted({f.path for f in [*seen, *held_out]})
     first = fit(module, settings, data=files)
     return release(module, settings, frames, more, out) if first else None
 

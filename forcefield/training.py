@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from ase.data import atomic_masses, chemical_symbols
+from ase.data import chemical_symbols
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -22,6 +22,7 @@ from forcefield.potential import Potential, energy_and_forces
 from forcefield.priors import PRIORS
 from shared.card import model_card, training_record
 from shared.checkpoint import CheckpointConfig, save
+from shared.config import files_of
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms
 from shared.errors import InputError, some
 from shared.layers.tensor import building_in
@@ -171,23 +172,24 @@ def build_potential(settings: Any, frames: Sequence[LabelledFrames]) -> Potentia
 # -- the loss -----------------------------------------------------------------------------------
 
 
-def make_loss(settings: Any, unit: float, masses: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """w_E ⟨ρ(ΔE/n)⟩ + w_F ⟨⟨ρ(ΔF)⟩⟩ + w_T ⟨⟨ρ(Δτ)⟩⟩ of a batch, errors in units of the rms force
+def make_loss(
+    settings: Any, unit: float, response_unit: float = 1.0
+) -> Callable[..., tuple[Tensor, ...]]:
+    """w_E ⟨ρ(ΔE/n)⟩ + w_F ⟨⟨ρ(ΔF)⟩⟩ + w_R ⟨R(ΔF)⟩ of a batch, ΔE and ΔF in units of the rms force
     component.
 
     ρ is the square, or Huber's function: the square up to δ, linear beyond. n is the number of
-    atoms, or 1. Forces are averaged over the components of each molecule, weighted by 1/m where
-    the config says so, then over molecules; torques (`forcefield.torques`, with masses in amu) over
-    the bonds of each molecule that turn, then over molecules.
+    atoms, or 1. Forces are averaged over the components of each molecule, then over molecules. R
+    is the mean square shift of the atoms by `forcefield.response`, in units of that of the forces.
 
     Args:
         settings: the sections of the config.
         unit: rms force component of the training data, eV/Å.
-        masses: of the elements, amu.
+        response_unit: mean square shift by the forces of the training data, Å².
 
     Returns:
-        (energy, types, positions, atoms, energies, forces, torques, w) -> the loss, and mean
-        squares of ΔE/n and ΔF, eV² and (eV/Å)²; w [3] are w_E, w_F and w_T.
+        (energy, types, positions, atoms, energies, forces, response, w) -> the loss, and mean
+        squares of ΔE/n and ΔF, eV² and (eV/Å)²; w [3] are w_E, w_F and w_R.
     """
     loss = settings.loss
 
@@ -205,7 +207,7 @@ def make_loss(settings: Any, unit: float, masses: Tensor) -> Callable[..., tuple
         atoms: Tensor,
         energies: Tensor,
         forces: Tensor,
-        torques: Tensor,
+        response: Tensor,
         weights: Tensor,
     ) -> tuple[Tensor, ...]:
         predicted, slopes = energy_and_forces(energy, types, positions, atoms, create_graph=True)
@@ -215,31 +217,20 @@ def make_loss(settings: Any, unit: float, masses: Tensor) -> Callable[..., tuple
             off = off / count
         wrong = torch.where(atoms[..., None], slopes - forces, 0.0)
 
-        shares = atoms / count[:, None]
-        if loss.mass_weighted:
-            light = atoms / masses.to(count)[types]
-            shares = light / light.sum(-1, keepdim=True)
+        def mean(values: Tensor) -> Tensor:
+            return (values.mean(-1).sum(-1) / count).mean()
 
-        def mean(values: Tensor, shares: Tensor) -> Tensor:
-            return (values.mean(-1) * shares).sum(-1).mean()
-
-        total = weights[0] * penalty(off / unit).mean()
-        total = total + weights[1] * mean(penalty(wrong / unit), shares)
-        if torques.shape[2]:
-            total = total + weights[2] * penalty(torque_errors(wrong, torques) / unit).mean()
-        return total, off.square().mean(), mean(wrong.square(), atoms / count[:, None])
+        total = weights[0] * penalty(off / unit).mean() + weights[1] * mean(penalty(wrong / unit))
+        if response.shape[2]:
+            total = total + weights[2] * moved(wrong, response).mean() / response_unit
+        return total, off.square().mean(), mean(wrong.square())
 
     return batch_loss
 
 
-def torque_errors(wrong: Tensor, torques: Tensor) -> Tensor:
-    """Errors of forces [B, N, 3] -> of the torques with weights [B, N, R, 3]: [B, R], eV/Å/√amu.
-
-    Scaled so that their mean square over R is that over the bonds that a molecule has.
-    """
-    off = torch.einsum("bnc,bnrc->br", wrong, torques)
-    turns = (torques != 0).any(-1).any(1)
-    return off * (turns.shape[1] / turns.sum(-1, keepdim=True).clamp(min=1).to(off)).sqrt()
+def moved(forces: Tensor, response: Tensor) -> Tensor:
+    """Square of the shift by forces [..., N, 3] with weights [..., N, R, 3] (`as_graphs`)."""
+    return torch.einsum("...nc,...nrc->...r", forces, response).square().sum(-1)
 
 
 def scheduled(weights: Mapping[int, float], step: int) -> float:
@@ -278,25 +269,21 @@ class Training(L.LightningModule):
         self.dtype_ = _DTYPES[run.dtype]
         self.n_atoms = max(len(f.numbers) for f in [*frames, *validation])
         elements, e0 = potential.elements, potential.e0
-        torques = any(settings.loss.torques.values())
-        self.batches = FrameBatches(
-            as_graphs(frames, elements, e0, torques=torques),
-            run.batch_size,
-            self.dtype_,
-            run.seed,
-            run.size_groups,
-        )
-        self._held_out = [as_graphs([f], elements, e0, torques=torques) for f in validation]
-        masses = torch.tensor([atomic_masses[z] for z in elements])
+        response = any(settings.loss.response.values())
+        graphs = as_graphs(frames, elements, e0, response=response)
+        self.batches = FrameBatches(graphs, run.batch_size, self.dtype_, run.seed, run.size_groups)
+        self._held_out = [as_graphs([f], elements, e0, response=response) for f in validation]
         unit = force_scales(frames, elements, per_element=False)[0]
+        moves = [float(moved(g.forces.float(), g.response)) for g in graphs] if response else [1.0]
+        response_unit = sum(moves) / len(moves)
         # In a tuple, so that the weights they close over are not stored twice.
         self._compiled = (
             compile_training_step(
-                potential, make_loss(settings, unit, masses), compiled=run.compile
+                potential, make_loss(settings, unit, response_unit), compiled=run.compile
             ),
             evaluator(potential, compiled=run.compile),
         )
-        self._unit = unit
+        self._unit, self._response_unit = unit, response_unit
         self._validated: list[dict[str, float]] = []
         self._started = time.monotonic()
 
@@ -322,7 +309,7 @@ class Training(L.LightningModule):
         step = self.current_epoch * run.epoch_steps + batch_idx
         world = self.trainer.world_size
         batch = self.batches[step * world + self.global_rank]
-        weights = [scheduled(w, step) for w in (loss.energy, loss.forces, loss.torques)]
+        weights = [scheduled(w, step) for w in (loss.energy, loss.forces, loss.response)]
         inputs = [value.to(self.device) for value in batch.values()]
         inputs.append(torch.tensor(weights, dtype=self.dtype_, device=self.device))
         values, gradients = self._compiled[0](*inputs)
@@ -352,7 +339,7 @@ class Training(L.LightningModule):
         """Errors of one molecule, with the averaged weights."""
         graphs, molecule = self._held_out[index], self.validation[index]
         size = min(self.settings.run.validation_batch, len(graphs))
-        off, wrong, turned = [], [], []
+        off, wrong, moves = [], [], []
         for first in range(0, len(graphs), size):
             real = len(graphs[first : first + size])
             rows = [min(first + k, len(graphs) - 1) for k in range(size)]
@@ -362,29 +349,23 @@ class Training(L.LightningModule):
             off.append((energies - batch["energies"])[:real])
             apart = (forces - batch["forces"])[:real, : len(molecule.numbers)]
             wrong.append(apart.double())
-            torques = batch["torques"][:real, : len(molecule.numbers)]
-            turned.append(torque_errors(apart, torques).double())
-        e, f, t = torch.cat(off), torch.cat(wrong), torch.cat(turned)
+            moves.append(moved(apart, batch["response"][:real, : len(molecule.numbers)]).double())
+        e, f = torch.cat(off), torch.cat(wrong)
         loss = self.settings.loss
-        weighted = f.square()
-        if loss.mass_weighted:
-            light = torch.from_numpy(1 / atomic_masses[molecule.numbers]).to(f)
-            weighted = weighted * (light / light.mean())[:, None]
         errors = {
             "e_mae": _MEV * float(e.abs().mean()),
             "e_rmse": _MEV * float(e.square().mean().sqrt()),
             "f_mae": _MEV * float(f.abs().mean()),
             "f_rmse": _MEV * float(f.square().mean().sqrt()),
         }
-        if t.shape[1]:
-            errors["torque_rmse"] = _MEV * float(t.square().mean().sqrt())
+        if any(loss.response.values()):
+            errors["response"] = float(torch.cat(moves).mean()) / self._response_unit
         step = steps_after(self.settings.run, self.current_epoch) - 1
         per = len(molecule.numbers) if loss.per_atom else 1
         errors["loss"] = (
             scheduled(loss.energy, step) * (errors["e_rmse"] / _MEV / per / self._unit) ** 2
-            + scheduled(loss.forces, step) * float(weighted.mean()) / self._unit**2
-            + scheduled(loss.torques, step)
-            * (errors.get("torque_rmse", 0.0) / _MEV / self._unit) ** 2
+            + scheduled(loss.forces, step) * (errors["f_rmse"] / _MEV / self._unit) ** 2
+            + scheduled(loss.response, step) * errors.get("response", 0.0)
         )
         self._validated.append(errors)
         for name, value in errors.items():
@@ -394,11 +375,10 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         run = self.settings.run
-        found: dict[str, list[float]] = {}
-        for errors in self._validated:
-            for name, value in errors.items():
-                found.setdefault(name, []).append(value)  # torques: of molecules that have some
-        mean = {name: sum(values) / len(values) for name, values in found.items()}
+        mean = {
+            name: sum(errors[name] for errors in self._validated) / len(self._validated)
+            for name in self._validated[0]
+        }
         self._validated.clear()
         minutes = (time.monotonic() - self._started) / 60
         if self.trainer.is_global_zero:
@@ -406,7 +386,8 @@ class Training(L.LightningModule):
             print(
                 f"step {step}/{run.steps}  {minutes:.1f} min  validation: "
                 f"F RMSE {mean['f_rmse']:.2f} MAE {mean['f_mae']:.2f} meV/Å, "
-                f"E RMSE {mean['e_rmse']:.2f} MAE {mean['e_mae']:.2f} meV",
+                f"E RMSE {mean['e_rmse']:.2f} MAE {mean['e_mae']:.2f} meV"
+                + (f", response {mean['response']:.2e}" if "response" in mean else ""),
                 file=sys.stderr,
                 flush=True,
             )
@@ -458,13 +439,24 @@ def release(
     }
     model, normalisation = module.potential.description()
     data = settings.data
-    paths = sorted({frames.path for frames in [*module.frames, *module.validation]})
+    files_of_entry: dict[str, set[Path]] = {}
+    for entry in data.more:
+        found = {f.path for f in more}.intersection(files_of([entry], "data.more"))
+        files_of_entry[entry] = found.difference(*files_of_entry.values())
+    patterns = {
+        entry: paths for entry, paths in files_of_entry.items() if paths and paths != {Path(entry)}
+    }
+    read = {frames.path for frames in [*module.frames, *module.validation]}
+    single = read.difference(*patterns.values())
     counts = {f.name: {"train": len(f), "atoms": len(f.numbers)} for f in frames}
     for f in module.validation:
         counts.setdefault(f.name, {"train": 0, "atoms": len(f.numbers)})["validation"] = len(f)
     trained_on = {"source": data.source, "molecules": counts, "dtype": settings.run.dtype}
     if more:
-        trained_on["more"] = {str(f.path): len(f) for f in more}
+        trained_on["more"] = {
+            entry: sum(len(f) for f in more if f.path in paths)
+            for entry, paths in files_of_entry.items()
+        }
     if repeated := {name: k for name, k in Counter(f.name for f in frames).items() if k > 1}:
         trained_on["repeated"] = repeated
     split, split_words = split_of(data)
@@ -481,7 +473,7 @@ def release(
         provenance={
             "data": trained_on,
             "training": training_record(settings, state, split),
-            **provenance(paths),
+            **provenance(sorted(single), patterns),
         },
     )
     folder = out / settings.run.name
@@ -512,11 +504,7 @@ def _card(config: CheckpointConfig, parameters: int, split: str) -> str:
     if "repeated" in data:
         split += f" To train on, {some(data['repeated'])} count more than once."
     if "more" in data:
-        more = data["more"]
-        files = "; ".join(f"`{path}` {count}" for path, count in more.items())
-        if len(more) > 12:
-            first, last = min(more), max(more)
-            files = f"{len(more)}, `{first}` to `{last}`, {sum(more.values())} in all"
+        files = "; ".join(f"`{path}` {count}" for path, count in data["more"].items())
         split += f" Beside these, labelled frames of files: {files}."
     return model_card(
         config,

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bonded_pairs"]
+__all__ = ["bonded_pairs", "covalent_lengths"]
 
 
 def bonded_pairs(
@@ -22,10 +22,23 @@ def bonded_pairs(
     Returns:
         [B, 2] int64, i < j in each row, rows sorted.
     """
+    bonded = np.triu(covalent_lengths(numbers, positions) < mult, k=1)
+    return np.argwhere(bonded).astype(np.int64)
+
+
+def covalent_lengths(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Distances in sums of covalent radii (Cordero et al., as above).
+
+    Args:
+        numbers: atomic numbers [N].
+        positions: [..., N, 3], Å.
+
+    Returns:
+        [..., N, N].
+    """
     from ase.data import covalent_radii
 
-    radii = mult * np.asarray(covalent_radii, dtype=np.float64)[np.asarray(numbers)]
-    positions = np.asarray(positions, dtype=np.float64)
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    bonded = np.triu(distances < radii[:, None] + radii[None], k=1)
-    return np.argwhere(bonded).astype(np.int64)
+    radii = np.asarray(covalent_radii, dtype=np.float64)[np.asarray(numbers)]
+    x = np.asarray(positions, dtype=np.float64)
+    distances = np.linalg.norm(x[..., :, None, :] - x[..., None, :, :], axis=-1)
+    return np.asarray(distances / (radii[:, None] + radii))

@@ -82,6 +82,10 @@ def model_card(
     files = [f"- `{path}` ({checksum})" for path, checksum in made["files"].items()]
     if len(files) > _FILES:
         files[_FILES:] = [f"- and {len(files) - _FILES} more; config.json has them all"]
+    files += [
+        f"- `{pattern}` ({all_of['files']} files, {all_of['checksum']})"
+        for pattern, all_of in made.get("many", {}).items()
+    ]
     lines = [*limits, *_limits(config)]
     parts = [
         f"# {config.name}",

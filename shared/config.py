@@ -217,7 +217,7 @@ def check_same_run(
     Args:
         folder: the run folder.
         settings: the sections of the config.
-        data: the files to be read; one that the stored run did not read is no matter.
+        data: the files to be read.
         free: dotted names of what may change: keys or whole sections.
 
     Raises:
@@ -242,11 +242,17 @@ def check_same_run(
                 "choose another run.out, or the same value"
             )
     checksums = _read_yaml(folder / RECORD).get("files", {})  # JSON is YAML
-    for path, checksum in provenance(data)["files"].items():
-        if checksums.get(path, checksum) != checksum:
-            raise InputError(
-                f"{folder}: {path} has changed since the run began; choose another run.out"
-            )
+    found = provenance(data)["files"]
+    for path in [*found, *(path for path in checksums if path not in found)]:
+        if path not in checksums:
+            what = "was not among the data when the run began"
+        elif path not in found:
+            what = "was among the data when the run began, and is not"
+        elif checksums[path] != found[path]:
+            what = "has changed since the run began"
+        else:
+            continue
+        raise InputError(f"{folder}: {path} {what}; choose another run.out")
 
 
 def _mapping(value: Any, folder: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ For the JSON beside every trajectory, run folder and table. Cheap: nothing heavy
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from os import PathLike
@@ -62,15 +62,20 @@ def file_checksum(path: str | PathLike[str]) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
+def provenance(
+    files: Iterable[str | PathLike[str]] = (), many: Mapping[str, Iterable[Path]] | None = None
+) -> dict[str, Any]:
     """What to keep beside a result, ready for JSON.
 
     Args:
         files: the files the result was made from; of a folder, all files in it.
+        many: files that one name stands for, a pattern say, with one checksum for all.
 
     Returns:
         ``created`` (UTC, ISO 8601), ``platform``, ``versions``, ``git_commit``, and ``files``:
-        path -> SHA-256. Files of the data folder go by their path in it, wherever it lies.
+        path -> SHA-256. Files of the data folder go by their path in it, wherever it lies. With
+        `many`, also ``many``: name -> number of files and SHA-256 of the lines ``sha256:<hex>
+        <path>``, sorted by path.
     """
     root = data_root().resolve()
 
@@ -78,13 +83,25 @@ def provenance(files: Iterable[str | PathLike[str]] = ()) -> dict[str, Any]:
         full = Path(path).resolve()
         return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
 
-    return {
+    found: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "git_commit": git_commit(),
         "files": {name(path): file_checksum(path) for given in files for path in _files(given)},
     }
+    if many:
+        found["many"] = {
+            pattern: _together({name(path): file_checksum(path) for path in paths})
+            for pattern, paths in many.items()
+        }
+    return found
+
+
+def _together(checksums: Mapping[str, str]) -> dict[str, Any]:
+    lines = "".join(f"{checksum} {path}\n" for path, checksum in sorted(checksums.items()))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return {"files": len(checksums), "checksum": f"sha256:{digest}"}
 
 
 def _files(path: str | PathLike[str]) -> list[str | PathLike[str]]:

@@ -12,7 +12,6 @@ from ase.io import read
 from scipy.spatial.transform import Rotation
 
 from forcefield.load import load_potential
-from forcefield.torques import torque_weights
 from shared.bonds import bonded_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,9 +79,9 @@ def test_coordinates_of_modes_do_not_see_where_the_molecule_is(scripts: Any, eth
         assert modes.coordinates(frame[None], x, vectors, masses) == pytest.approx(1e-5, rel=1e-3)
 
 
-def test_errors_by_element_and_of_torques(scripts: Any, ethanol: Any) -> None:
+def test_errors_by_element_and_of_the_response(scripts: Any, ethanol: Any) -> None:
     """Those of a force field against itself, and of none against it."""
-    import torques
+    import response
 
     model = load_potential("rmd17")
     numbers = ethanol.numbers
@@ -97,14 +96,33 @@ def test_errors_by_element_and_of_torques(scripts: Any, ethanol: Any) -> None:
 
     isomer = Isomer()
     isomer.numbers, isomer.positions, isomer.forces = numbers, x, forces
-    found = torques.errors(model, isomer)
-    assert found["torque"] == pytest.approx(0.0, abs=1e-3)
+    found = response.errors(model, isomer)
+    assert found["ours shift"] == pytest.approx(0.0, abs=1e-9)
     assert max(found["ours"].values()) == pytest.approx(0.0, abs=1e-3)
     for z in (1, 6, 8):
         assert found["none"][z] == pytest.approx(np.mean(1e6 * forces[:, numbers == z] ** 2))
-    turning = torque_weights(numbers, x)
-    expected = np.mean(1e6 * np.einsum("tnc,tnrc->tr", forces, turning) ** 2)
-    assert found["torque none"] == pytest.approx(expected, rel=1e-5)
+    push = np.tile(atomic_masses[numbers][:, None] * [0.0, 0.0, 0.01], (4, 1, 1))
+    isomer.forces = push  # Newton: as far as it moves the whole, half of t² F/M
+    moved = response.errors(model, isomer)["none shift"]
+    far = 0.5 * response.TIME_FS**2 * 0.01 / response.AMU_A2_PER_FS2_IN_EV
+    assert moved == pytest.approx(far**2 * len(numbers), rel=1e-4)
+
+
+def test_moving_the_whole_is_soft_and_stretching_is_not(scripts: Any, ethanol: Any) -> None:
+    import response
+
+    frames = ethanol.positions[None]
+    whole = np.ones_like(frames)
+    bond = np.zeros_like(frames)
+    oxygen = (ethanol.numbers == 8).argmax()
+    hydrogen = ethanol.get_all_distances()[oxygen].argsort()[1]
+    assert ethanol.numbers[hydrogen] == 1
+    bond[0, hydrogen] = frames[0, hydrogen] - frames[0, oxygen]
+    for apart, share in ((whole, 1.0), (bond, 0.0)):
+        total, soft = response.soft_part(ethanol.numbers, frames, apart)
+        weighted = (atomic_masses[ethanol.numbers][:, None] * apart[0] ** 2).sum()
+        assert total == pytest.approx(weighted)
+        assert soft / total == pytest.approx(share, abs=0.1)  # H alone turns the whole
 
 
 def test_frames_are_picked_after_the_first_fifth(scripts: Any) -> None:

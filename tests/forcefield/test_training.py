@@ -1,6 +1,7 @@
 """Training on made-up molecules: it learns, resumes to the bit, and refuses bad input."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -14,10 +15,10 @@ import torch
 import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import write
 from safetensors.torch import load_file
 
-from forcefield.labelled import load_labelled
+from forcefield.labelled import as_graphs, load_labelled
 from forcefield.load import load_potential, unfamiliar
 from forcefield.potential import energy_and_forces
 from forcefield.train import LossConfig, main, parser, train
@@ -32,7 +33,7 @@ from forcefield.training import (
 from shared.card import NOT_MEASURED, block
 from shared.checkpoint import CARD
 from shared.config import KEPT, parse_config
-from shared.data.extxyz import LabelledFrames
+from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.errors import InputError
 from shared.training import OptimiserConfig, optimisers, renaming_io
 
@@ -350,6 +351,40 @@ def test_it_says_what_it_released(
     assert "the weights of step " in said
 
 
+def test_files_of_a_pattern_are_one_entry(data: Path, tmp_path: Path) -> None:
+    """Of the record and the card; the frames of `data.more` that training saw are counted."""
+    write_molecules(tmp_path, count=5)
+    pattern, again = str(tmp_path / "*er.xyz"), str(tmp_path / "w*.xyz")
+    one = str(tmp_path / "formaldehyde.xyz")
+    more = {"more": [pattern, one, again]}
+    folder = train(settings(data, tmp_path, data=more, run={"steps": 1}))
+    made = json.loads((folder / "config.json").read_text())["provenance"]
+    assert made["data"]["more"] == {pattern: 5, one: 5, again: 0}
+    assert made["many"][pattern]["files"] == 1
+    assert one in made["files"]
+    assert not any(Path(path).match(pattern) for path in made["files"])
+    assert f"`{pattern}` (1 files, sha256:" in (folder / CARD).read_text()
+
+
+def test_what_validates_does_not_train(data: Path, tmp_path: Path) -> None:
+    pattern, water = str(data / "*er.xyz"), str(data / "water.xyz")
+    chosen = settings(
+        data,
+        tmp_path,
+        data={"molecules": [str(data / "formaldehyde.xyz")], "validation_files": [water]}
+        | {"more": [pattern]},
+    )
+    with pytest.raises(InputError, match=r"data\.more: .*water\.xyz validates"):
+        train(chosen)
+
+
+def test_two_atoms_at_one_place_are_named(data: Path) -> None:
+    (frames,) = read_labelled(data / "water.xyz")
+    frames.positions[3, 1] = frames.positions[3, 0]
+    with pytest.raises(InputError, match=r"water\.xyz: .* two atoms at one place"):
+        as_graphs([frames], [1, 8], [0.0, 0.0], response=True)
+
+
 def test_a_full_disk_leaves_the_state_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,57 +527,41 @@ def test_loss(data: Path, tmp_path: Path, per_atom: bool, huber: float | None) -
         wrong = (forces[b] - batch["forces"][b])[:count].flatten().tolist()
         expected += 2.0 * penalty(off) + 3.0 * sum(penalty(x) for x in wrong) / len(wrong)
     weights = torch.tensor([2.0, 3.0, 0.0])
-    masses = torch.ones(len(made.potential.elements))
-    found = make_loss(made.settings, unit, masses)(made.potential, *batch.values(), weights)[0]
+    found = make_loss(made.settings, unit)(made.potential, *batch.values(), weights)[0]
     assert found.item() == pytest.approx(expected / len(energies), rel=1e-9)
 
 
-def test_loss_in_mass_weighted_coordinates(data: Path, tmp_path: Path) -> None:
-    """Forces by 1/m and torques, one bond that turns in one molecule and two in the others."""
-    made = module(data, tmp_path, run={"dtype": "float64"})
-    made.settings.loss = LossConfig(mass_weighted=True)
-    batch, unit = dict(made.batches[0]), 0.7
+def test_loss_of_the_response(data: Path, tmp_path: Path) -> None:
+    """The quadratic form of the errors, in units of that of the forces themselves."""
+    made = module(data, tmp_path, run={"dtype": "float64"}, loss={"response": {0: 1.0}})
+    batch, unit = made.batches[0], made._response_unit
     rows, n_atoms = batch["types"].shape
-    torques = (
-        torch.randn(rows, n_atoms, 2, 3, dtype=torch.float64) * batch["atoms"][..., None, None]
-    )
-    torques[0, :, 1] = 0.0
-    batch["torques"] = torques
-    masses = torch.tensor([1.0, 12.0, 16.0], dtype=torch.float64)
+    assert batch["response"].shape == (rows, n_atoms, 3 * n_atoms, 3)
+    graphs = as_graphs(made.frames, made.potential.elements, made.potential.e0, response=True)
+    of_forces = [np.einsum("nc,nrc->r", g.forces, g.response) for g in graphs]
+    assert unit == pytest.approx(np.mean([np.square(v).sum() for v in of_forces]), rel=1e-5)
     _, forces = energy_and_forces(
         made.potential, batch["types"], batch["positions"], batch["atoms"]
     )
-    expected = 0.0
-    for b, count in enumerate(batch["atoms"].sum(1).tolist()):
-        wrong = (forces[b] - batch["forces"][b])[:count].detach().numpy() / unit
-        light = 1 / masses[batch["types"][b, :count]].numpy()
-        expected += 3.0 * float((wrong**2).mean(1) @ light / light.sum())
-        turned = np.einsum("nc,nrc->r", wrong, torques[b, :count].numpy())
-        expected += 5.0 * float((turned**2).sum()) / (2 if b else 1)
-    weights = torch.tensor([0.0, 3.0, 5.0], dtype=torch.float64)
-    found = make_loss(made.settings, unit, masses)(made.potential, *batch.values(), weights)[0]
-    assert found.item() == pytest.approx(expected / rows, rel=1e-9)
+    wrong = (forces - batch["forces"]) * batch["atoms"][..., None]
+    expected = torch.einsum("bnc,bnrc->br", wrong, batch["response"]).square().sum(1).mean() / unit
+    weights = torch.tensor([0.0, 0.0, 5.0], dtype=torch.float64)
+    found = make_loss(made.settings, 0.7, unit)(made.potential, *batch.values(), weights)[0]
+    assert found.item() == pytest.approx(5.0 * expected.item(), rel=1e-9)
 
 
-def test_torques_are_learned(data: Path, tmp_path: Path) -> None:
-    """Their weights come with the batches where the config asks for them, and are validated."""
-    made = module(data, tmp_path, loss={"torques": {0: 1.0}, "mass_weighted": True})
-    assert made.batches[0]["torques"].shape[2:] == (0, 3)  # no bond of these molecules turns
-    ethanol = Path(__file__).resolve().parents[2] / "examples" / "ethanol.xyz"
-    atoms = read(ethanol, index=0)
-    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((9, 3)))
-    write(tmp_path / "ethanol.xyz", [atoms] * 5, format="extxyz")
-    water = data / "water.xyz"  # validated after ethanol, and nothing turns
+def test_the_response_is_validated(data: Path, tmp_path: Path) -> None:
+    """What the monitor sees is the loss of training."""
     chosen = settings(
         data,
         tmp_path,
-        data={"molecules": [str(tmp_path / "ethanol.xyz"), str(water)], "validation": 1},
-        loss={"torques": {0: 1.0}},
-        potential={"e0": "fit"},
+        loss={"response": {0: 3.0}, "energy": {0: 0.0}, "forces": {0: 0.0}},
         run={"steps": 2, "epoch_steps": 2, "monitor": "val_loss"},
     )
     train(chosen)
-    assert float(rows(tmp_path)[-1]["val_torque_rmse"]) > 0
+    last = rows(tmp_path)[-1]
+    assert float(last["val_response"]) > 0
+    assert float(last["val_loss"]) == pytest.approx(3 * float(last["val_response"]), rel=1e-4)
 
 
 def test_weights_follow_their_schedule() -> None:

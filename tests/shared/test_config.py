@@ -1,6 +1,7 @@
 """Typed configs: files, overrides, the nearest key, the stored run."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,8 @@ def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
     data.write_text("1")
     store_run(tmp_path / "run", parse("--model.options", "{a: 1}"), seed=0, data=[data])
 
-    def check(*argv: str, free: tuple[str, ...] = ()) -> None:
-        check_same_run(tmp_path / "run", parse(*argv), data=[data], free=free)
+    def check(*argv: str, free: tuple[str, ...] = (), files: Sequence[Path] = (data,)) -> None:
+        check_same_run(tmp_path / "run", parse(*argv), data=files, free=free)
 
     same = ("--model.options", "{a: 1.0}")
     check(*same)
@@ -188,6 +189,12 @@ def test_a_run_is_the_same_or_not(tmp_path: Path) -> None:
     data.write_text("2")
     with pytest.raises(InputError, match=r"data\.xyz has changed since the run began"):
         check(*same)
+    data.write_text("1")
+    with pytest.raises(InputError, match=r"data\.xyz was among the data when the run began, and"):
+        check(*same, files=())
+    (other := tmp_path / "other.xyz").write_text("1")
+    with pytest.raises(InputError, match=r"other\.xyz was not among the data when the run began"):
+        check(*same, files=(data, other))
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InputError, match="no such config file"):
         check(*same)

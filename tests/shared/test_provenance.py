@@ -1,5 +1,6 @@
 """Files are named so that no folder of one machine ends up in what is released."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
     found = provenance([tmp_path])["files"]
     assert found == {str(path): file_checksum(path) for path in paths}
     assert found[str(paths[0])] != found[str(paths[1])]
+
+
+def test_one_checksum_for_the_files_of_a_pattern(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("b.npz", "a.npz")]
+    for path in paths:
+        path.write_text(path.name)
+    found = provenance(many={"*.npz": paths})["many"]["*.npz"]
+    lines = "".join(f"{file_checksum(path)} {path}\n" for path in paths[::-1])
+    assert found == {
+        "files": 2,
+        "checksum": "sha256:" + hashlib.sha256(lines.encode()).hexdigest(),
+    }
+    assert provenance(many={"*.npz": paths[:1]})["many"]["*.npz"] != found
 
 
 @pytest.mark.parametrize("head", ["trajgen", "forcefield"])

@@ -370,7 +370,11 @@ def test_killed_and_resumed(tmp_path: Path, kind: str, n_replicas: int) -> None:
     point = load_state(out)
     assert flushed <= point.n_frames <= flushed + 3
     for path in output_files(out, kind, n_replicas):
-        frames = len(read_positions(path, tmp_path / "killed.pdb"))
+        if kind == "extxyz":  # a kill within the write itself leaves part of a frame
+            frames = path.read_text().count("\n") // (len(BENZENE) + 2)
+            assert len(ase.io.read(path, f":{frames}")) == frames
+        else:
+            frames = len(read_positions(path, tmp_path / "killed.pdb"))
         assert point.n_frames <= frames <= point.n_frames + 3
     last = point.n_frames + 20
     write(out, kind, n_replicas, last=last, flush_every=8, resume=True)
