@@ -67,7 +67,8 @@ class Run:
 
 def weights_folder(model: Model, folder: Path) -> Path:
     """Where the simulations with these weights are kept."""
-    return folder / f"{model.name}-{model.weights[:8]}"
+    checksum, *priors = model.weights.split()
+    return folder / "-".join([model.name, checksum[:8], *priors])
 
 
 def long_run(

@@ -154,6 +154,6 @@ def _spread(
     cells: Mapping[str, Mapping[tuple[str, str], float]], names: Sequence[str], key: tuple[str, str]
 ) -> str:
     values = [cells[name][key] for name in names if key in cells[name]]
-    if not values:
+    if len(values) < len(names):  # no spread
         return number(None)
     return f"{number(float(np.mean(values)))} ± {number((max(values) - min(values)) / 2)}"

@@ -19,8 +19,9 @@ from _report import Row
 
 from forcefield.integrators import ForceFunction
 from forcefield.load import LoadedPotential, build, open_checkpoint
+from forcefield.priors import priors_in
 from forcefield.propagator import EnsembleKind, ForceProvider, forces_of
-from shared.checkpoint import Checkpoint
+from shared.checkpoint import Checkpoint, CheckpointConfig
 from shared.config import RESOLVED
 from shared.data.extxyz import LabelledFrames
 from shared.data.three_bpa import load_3bpa
@@ -81,6 +82,12 @@ class Settings:
 # --- a checkpoint -------------------------------------------------------------------------------
 
 
+def identity(config: CheckpointConfig) -> str:
+    """What makes the forces, and rows belong to: SHA-256 of the weights, and the names of terms
+    without weights that are on."""
+    return " ".join([config.weights_sha256, *priors_in(config.model)])
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A checkpoint of a force field; its weights are read when they are needed."""
@@ -94,8 +101,8 @@ class Model:
 
     @property
     def weights(self) -> str:
-        """SHA-256 of the weights."""
-        return self.checkpoint.config.weights_sha256
+        """`identity` of the checkpoint."""
+        return identity(self.checkpoint.config)
 
     @cached_property
     def loaded(self) -> LoadedPotential:

@@ -158,7 +158,9 @@ def _rows(row: Callable[..., Row], ours: dict[int, Worker], theirs: dict[int, Wo
                 rate = n * worker.rate("steps")
                 rows.append(row("molecule MD steps", rate, unit="1/s", **more))
             rows.append(row("peak memory", worker.memory_MiB, unit="MiB", beside=True, **more))
-            rows.append(row("first evaluation", worker.about["first_s"], unit="s", **more))
+            rows.append(
+                row("first evaluation", worker.about["first_s"], unit="s", beside=True, **more)
+            )
             rows.append(row("parameters", worker.about["parameters"], **more))
     return rows
 

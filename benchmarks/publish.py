@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from _ff_measurements import sections
+from _ff_models import identity
 from _report import table
 
 from shared.card import NOT_MEASURED
@@ -49,7 +50,7 @@ def main() -> int:
 
 def current(rows: Rows, head: str) -> Rows:
     """Without the rows that former weights of a head's shipped checkpoints made."""
-    now = {name: load(name, head).config.weights_sha256 for name in shipped(head)}
+    now = {name: identity(load(name, head).config) for name in shipped(head)}
 
     def belongs(row: Mapping[str, Any]) -> bool:
         pairs = zip(row["weights"], row["weights_sha256"], strict=True)
@@ -69,7 +70,7 @@ def fill_cards(head: str, rows: Rows, written: Callable[[Rows], str]) -> None:
         written: rows -> tables.
     """
     for name, folder in shipped(head).items():
-        weights = load(name, head).config.weights_sha256
+        weights = identity(load(name, head).config)
         own = _rows(RESULTS / f"{name}.json") or rows
         own = [row for row in own if weights in row["weights_sha256"]]
         if "<!-- table " not in (folder / CARD).read_text(encoding="utf-8"):

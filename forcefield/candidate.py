@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from forcefield.load import LoadedPotential, build, open_checkpoint, types_of
-from forcefield.priors import PRIORS
+from forcefield.priors import priors_in
 from forcefield.propagator import (
     Ensemble,
     EnsembleKind,
@@ -193,7 +193,7 @@ def open_candidate(name: str) -> Dynamics:
 
     timestep_fs = opened.config.defaults.get("timestep_fs")
     weights = {opened.config.name: opened.config.weights_sha256}
-    model = " ".join(name for name in PRIORS if opened.config.model.get(name))
+    model = " ".join(priors_in(opened.config.model))
     return Dynamics(f"forcefield:{name}", forces, timestep_fs, weights, potential, model)
 
 

@@ -5,7 +5,8 @@ where every hydrogen has its bond: what a network learns from such frames does n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from ase.data import covalent_radii
@@ -15,10 +16,16 @@ from shared.layers.pairs import Pairs
 from shared.layers.radial import polynomial_envelope
 from shared.units import BOHR_IN_ANGSTROM, HARTREE_IN_EV
 
-__all__ = ["PRIORS", "HydrogenWall", "ShortRangeRepulsion"]
+__all__ = ["PRIORS", "HydrogenWall", "ShortRangeRepulsion", "priors_in"]
 
 # Options of a potential that turn these terms on; they have no weights.
 PRIORS = ("zbl", "hydrogen_wall")
+
+
+def priors_in(model: Mapping[str, Any]) -> list[str]:
+    """Those that the `model` of a checkpoint's config turns on: what makes its forces beside its
+    weights."""
+    return [name for name in PRIORS if model.get(name)]
 
 
 class ShortRangeRepulsion(nn.Module):
@@ -68,11 +75,12 @@ class HydrogenWall(nn.Module):
     where û_i is a smooth least distance from any other atom, in units of the sum of the covalent
     radii R, and at most u∞, and e falls from 1 at u1 to 0 at u2 (`polynomial_envelope`). Nothing is
     said about which bond: a hydrogen may change its partner, at a price of at most p.
-    Ours, of no paper. In 79 frames of 3BPA at 1200 K the nearest atom is at u ≤ 1.23 and the second
-    nearest at u ≥ 1.64: W is 0 there. s, b and u∞ bring the sum of network and wall to within
-    0.5 eV of GFN2-xTB for bonds that break, and p, u1 and u2 their medians to within 1 eV for
-    hydrogens between two atoms (`benchmarks/bond_scan.py`). W'' is continuous. A hydrogen that is
-    alone has W(u∞), 2.9 eV; two that were one molecule have twice that.
+    Ours, of no paper. In the frames of 3BPA that train, at 300 K, the nearest atom is at u ≤ 1.14
+    and the second nearest at u ≥ 1.73, in those at 1200 K at ≤ 1.23 and ≥ 1.64: W is 0 there. s, b
+    and u∞ bring the sum of network and wall to within 0.5 eV of GFN2-xTB for bonds that break, and
+    p, u1 and u2 their medians to within 1 eV for hydrogens between two atoms, of frames at 1200 K
+    (`benchmarks/bond_scan.py`). W'' is continuous. A hydrogen that is alone has W(u∞), 2.9 eV; two
+    that were one molecule have twice that.
 
     Args:
         elements: atomic numbers, in the order of the type indices.

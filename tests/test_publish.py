@@ -74,13 +74,16 @@ def test_force_fields_have_a_table_for_each_row(publish: Any) -> None:
 
 @needs_weights
 def test_rows_of_former_weights_are_left_out(publish: Any) -> None:
-    now = load(FORCE_FIELD, "forcefield").config.weights_sha256
+    now = publish.identity(load(FORCE_FIELD, "forcefield").config)
     ours = {"weights": [FORCE_FIELD], "weights_sha256": [now]}
+    without_priors = ours | {"weights_sha256": [now.split()[0]]}
+    assert now.endswith(" hydrogen_wall")
     rows = [
         entry("accuracy", "300K", 1.0, **ours),
         entry("accuracy", "600K", 2.0, **ours | {"weights_sha256": ["0" * 64]}),
         entry("effect", "300K", 3.0, weights=["nequip-none"], weights_sha256=["1"]),
         entry("accuracy", "300K", 4.0),
+        entry("speed", "300K", 5.0, **without_priors),
     ]
     assert [row["value"] for row in publish.current(rows, "forcefield")] == [1.0, 3.0, 4.0]
 
@@ -89,7 +92,7 @@ def test_rows_of_former_weights_are_left_out(publish: Any) -> None:
 def test_a_card_gets_what_its_weights_made(
     publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = load(FORCE_FIELD, "forcefield").config.weights_sha256
+    now = publish.identity(load(FORCE_FIELD, "forcefield").config)
     folder = tmp_path / FORCE_FIELD
     folder.mkdir()
     monkeypatch.setattr(publish, "shipped", lambda head: {FORCE_FIELD: folder})

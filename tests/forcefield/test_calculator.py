@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from ase import units
 from ase.build import molecule
+from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
 
 from forcefield.calculator import TrajgenCalculator
+from shared.checkpoint import shipped
 from shared.errors import InputError
 from shared.topology import atom_classes, molecule_key
+from tests.commands import ROOT
 from tests.forcefield.tiny import E0, save_tiny
 
 
@@ -39,6 +42,24 @@ def test_energy_and_forces(calculator: TrajgenCalculator) -> None:
         atoms.positions[1, 0] += step
         energies.append(atoms.get_potential_energy())
     assert (energies[1] - energies[0]) / 2e-4 == pytest.approx(forces[1, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(("example", "name"), [("3bpa", "3bpa"), ("aspirin", "rmd17")])
+def test_the_shipped_ones(example: str, name: str) -> None:
+    """By name: forces pull a squeezed bond apart, and no atom of a real frame far."""
+    if name not in shipped("forcefield"):
+        pytest.skip(f"needs the shipped checkpoint {name}")
+    atoms = read(ROOT / "examples" / f"{example}.xyz")
+    atoms.calc = TrajgenCalculator(checkpoint=name)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    assert np.abs(forces.sum(0)).max() < 1e-3
+    assert 0.1 < np.sqrt(np.mean(forces**2)) < 3.0
+    hydrogen = int(np.flatnonzero(atoms.numbers == 1)[0])
+    near = int(np.argsort(atoms.get_distances(hydrogen, range(len(atoms))))[1])
+    axis = atoms.positions[hydrogen] - atoms.positions[near]
+    atoms.positions[hydrogen] -= 0.2 * axis
+    assert atoms.get_potential_energy() > energy
+    assert atoms.get_forces()[hydrogen] @ axis > 1.0
 
 
 def test_another_molecule(calculator: TrajgenCalculator) -> None:

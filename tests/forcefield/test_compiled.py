@@ -16,7 +16,7 @@ from forcefield.compiled import (
     evaluator,
     trace,
 )
-from forcefield.potential import energy_and_forces
+from forcefield.potential import Potential, energy_and_forces
 from tests.forcefield.potentials import batch, tiny
 
 Tensors = tuple[Tensor, ...]
@@ -60,6 +60,11 @@ def check_all(backbone: str, kind: str) -> None:
     moved = inputs["positions"] + 0.01
     moved[0, 0] += 0.05
     assert_close(frozen(moved), model.energy_and_forces(inputs["types"], moved, inputs["atoms"]))
+    check_training_step(model)
+
+
+def check_training_step(model: Potential) -> None:
+    """Values and gradients of the weights."""
     eager, graph = (
         compile_training_step(model, loss, compiled=choice)(*labelled()) for choice in (False, True)
     )
@@ -73,6 +78,12 @@ def check_all(backbone: str, kind: str) -> None:
             total, list(model.parameters()), materialize_grads=True, allow_unused=True
         ),
     )
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_traced_training_steps_agree_with_eager(backbone: str) -> None:
+    check_training_step(tiny(backbone, "full").requires_grad_())
 
 
 @pytest.mark.slow

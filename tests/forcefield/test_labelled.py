@@ -276,6 +276,27 @@ def test_labels_of_an_xtb_file_have_the_names_it_gives_them(tmp_path: Path) -> N
     assert found == [[0, 1, 2, 3, 4, 5], [6, 7]]
 
 
+@pytest.mark.reference("tblite")
+def test_an_xtb_folder_is_read_with_its_labels(tmp_path: Path) -> None:
+    from shared.data.gfn2 import WATER as START
+    from shared.data.gfn2 import XTBSettings
+    from shared.data.xtb import make_trajectory, read_xtb
+
+    settings = XTBSettings(ensemble="bussi", equilibration_ps=0.01, relaxation_fs=50.0)
+    folder = make_trajectory(tmp_path / "water", *START, settings, 8)
+    data = DataConfig(
+        source="xtb", molecules=[str(folder)], train_range=(0, 6), validation_range=(6, 8)
+    )
+    (train,), (validation,) = load_labelled(data, "train"), load_labelled(data, "validation")
+    made = read_xtb(folder)
+    assert made.energies is not None
+    assert made.forces is not None
+    assert (train.name, len(train), len(validation)) == ("water", 6, 2)
+    assert train.energies.tolist() == made.energies[:6].tolist()
+    np.testing.assert_allclose(validation.forces, made.forces[6:])
+    np.testing.assert_allclose(validation.positions, made.positions[6:])
+
+
 def test_batches_are_padded_and_lose_nothing() -> None:
     small, large = made_up(2), made_up(1, np.array([6, 1, 1, 1, 1]))
     graphs = as_graphs([small, large], [1, 6, 8], [-1.0, -10.0, -20.0])

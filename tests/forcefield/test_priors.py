@@ -11,6 +11,7 @@ from forcefield.potential import energy_and_forces
 from forcefield.priors import HydrogenWall, ShortRangeRepulsion
 from shared.layers.pairs import all_pairs
 from shared.layers.tensor import building_in
+from tests.forcefield.checks import check_size_consistent
 from tests.forcefield.potentials import ELEMENTS, batch, tiny
 from tests.physics import Case, check_gradient, check_padding, check_smooth_at, check_symmetries
 
@@ -50,6 +51,11 @@ def test_it_is_added_to_the_network(case: tuple[str, dict[str, Tensor]]) -> None
     assert own.max() > 0.01
     found = tiny("mace", **{option: True}).energy(**inputs) - tiny("mace").energy(**inputs)
     torch.testing.assert_close(found, own, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("option", KINDS)
+def test_molecules_far_apart_do_not_feel_each_other(option: str) -> None:
+    check_size_consistent(tiny("mace", **{option: True}).energy, tolerance=1e-8)
 
 
 def test_symmetries_permutation_and_batching(case: tuple[str, dict[str, Tensor]]) -> None:

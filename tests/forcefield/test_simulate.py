@@ -29,6 +29,7 @@ from shared.topology import atom_classes, molecule_key
 from shared.units import masses
 from tests import commands
 from tests.commands import (
+    ROOT,
     check_help,
     check_interrupted,
     check_outputs_are_kept,
@@ -146,6 +147,24 @@ def test_conventions_of_the_shipped(name: str) -> None:
     """What is left, but for MD17's own."""
     expected = {"3bpa": "3N-6", "isomers": "3N-6"}.get(name, "3N")
     assert open_checkpoint(name).config.temperature_convention == expected
+
+
+@pytest.mark.skipif(
+    not {"3bpa", "rmd17"} <= set(shipped("forcefield")), reason="needs the shipped checkpoints"
+)
+@pytest.mark.parametrize(("example", "chosen"), [("3bpa", "3bpa"), ("ethanol", "rmd17")])
+def test_the_shipped_one_of_a_molecule(
+    example: str, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it comes: a frame and nothing else to choose but how long."""
+    monkeypatch.chdir(tmp_path)
+    source = ROOT / "examples" / f"{example}.xyz"
+    assert main(["--from", str(source), "--length-ps", "0.02", "--interval-fs", "1"]) == 0
+    assert sidecar(example)["checkpoint"] == chosen
+    log = read_energies(tmp_path / f"{example}.csv")
+    assert np.ptp(log["conserved_eV"]) < 0.1 * np.ptp(log["potential_eV"])
+    done = mdtraj.load(str(tmp_path / f"{example}.dcd"), top=str(tmp_path / f"{example}.pdb"))
+    assert done.n_frames == 20
 
 
 def test_defaults_of_the_checkpoint(run: Callable[..., int], tmp_path: Path) -> None:

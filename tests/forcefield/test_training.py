@@ -35,7 +35,7 @@ from shared.checkpoint import CARD
 from shared.config import KEPT, parse_config
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.errors import InputError
-from shared.training import OptimiserConfig, optimisers, renaming_io
+from shared.training import OptimiserConfig, averaged, optimisers, renaming_io
 
 VISNET = {"channels": 8, "layers": 1, "heads": 2}
 BASES = {1: -13.0, 6: -1000.0, 8: -2000.0}
@@ -205,10 +205,13 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
     assert np.mean(errors[-10:]) < 0.4 * np.mean(errors[:5])
 
 
+@pytest.mark.parametrize("muon", [None, 0.02], ids=["adam", "muon"])
 def test_a_killed_training_resumes_to_the_bit(
-    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, muon: float | None
 ) -> None:
-    """Killed in the middle of an epoch; weights, average, optimiser and schedule come back."""
+    """Killed in the middle of an epoch; weights, average, optimisers and schedules come back."""
+    whole, piece = tmp_path / "whole", tmp_path / "piece"
+    optimiser = {"matrix_learning_rate": muon}
 
     def killed(self: Training, item: int, batch_idx: int) -> None:
         if self.current_epoch == 1 and batch_idx == 3:
@@ -216,22 +219,51 @@ def test_a_killed_training_resumes_to_the_bit(
         step(self, item, batch_idx)
 
     step = Training.training_step
+    for folder in (whole, piece):
+        folder.mkdir()
+    train(settings(data, whole, optimiser=optimiser))
     monkeypatch.setattr(Training, "training_step", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        train(settings(data, tmp_path))
+        train(settings(data, piece, optimiser=optimiser))
     monkeypatch.setattr(Training, "training_step", step)
-    train(settings(data, tmp_path, run={"resume": True}))
+    train(settings(data, piece, optimiser=optimiser, run={"resume": True}))
     ours, theirs = (
-        torch.load(root / "run" / "last.ckpt", weights_only=True) for root in (tmp_path, trained)
+        torch.load(root / "run" / "last.ckpt", weights_only=True) for root in (piece, whole)
     )
+    assert len(ours["optimizer_states"]) == (1 if muon is None else 2)
     for part in ("state_dict", "current_model_state"):
         for name, value in theirs[part].items():
             assert torch.equal(ours[part][name], value), (part, name)
     for part in ("optimizer_states", "lr_schedulers"):
         assert str(ours[part]) == str(theirs[part])
-    weights = [root / "run" / "tiny" / "weights.safetensors" for root in (tmp_path, trained)]
+    weights = [root / "run" / "tiny" / "weights.safetensors" for root in (piece, whole)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    assert len(list((tmp_path / "run" / "logs").glob("version_*/metrics.csv"))) == 2  # both logs
+    assert len(list((piece / "run" / "logs").glob("version_*/metrics.csv"))) == 2  # both logs
+
+
+def test_gradients_are_clipped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the optimiser sees has the norm of the limit, which it would be above."""
+    norms = []
+
+    def looked_at(self: torch.optim.AdamW, *given: Any, **named: Any) -> Any:
+        gradients = [w.grad for group in self.param_groups for w in group["params"]]
+        norms.append(float(torch.stack([g.norm() for g in gradients if g is not None]).norm()))
+        return step(self, *given, **named)
+
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", looked_at)
+    run = {"steps": 8, "dtype": "float64"}
+    train(settings(data, tmp_path, optimiser={"clip_norm": 0.01}, run=run))
+    assert norms == pytest.approx([0.01] * 8, rel=1e-3)
+
+
+def test_the_average_follows_faster_at_first(tmp_path: Path) -> None:
+    """Weight of the past: min(decay, (k + 1) / (k + 10)) after k averages."""
+    average = averaged(0.5, tmp_path, 10, None)._kwargs["multi_avg_fn"]
+    for count, past in ((1, 2 / 11), (20, 0.5)):
+        old, new = [torch.tensor([1.0, 3.0])], [torch.tensor([2.0, 5.0])]
+        average(old, new, torch.tensor(count))
+        assert old[0].tolist() == pytest.approx([2.0 - past, 5.0 - 2.0 * past])
 
 
 def test_a_time_limit_stops_after_a_validation_and_releases(data: Path, tmp_path: Path) -> None:
@@ -450,14 +482,23 @@ def test_ctrl_c_and_a_full_disk_are_one_line(
 
 
 def test_two_processes(data: Path, tmp_path: Path) -> None:
-    """torchrun with two gloo processes: both step alike and one of them writes."""
-    path = config(data, tmp_path, run={"devices": 2, "steps": 8, "epoch_steps": 4})
+    """torchrun with two gloo processes gives what one gives with all of their frames in a batch,
+    and one of them writes."""
+    run = {"steps": 8, "epoch_steps": 4, "dtype": "float64"}
+    path = config(data, tmp_path, run=run | {"devices": 2})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "forcefield.train", "--config", str(path)]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_potential(str(tmp_path / "run" / "tiny")).elements == [1, 6, 8]
     assert len(rows(tmp_path)) == 2
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    joint = config(data, alone, run=run | {"batch_size": 8})
+    assert main(["--config", str(joint)]) == 0
+    two, one = (load_file(p / "run" / "tiny" / "weights.safetensors") for p in (tmp_path, alone))
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, rtol=0, atol=1e-6)
 
 
 # -- constants and loss -------------------------------------------------------------------------
