@@ -37,7 +37,7 @@ from shared.data.gfn2 import (
     stack_frames,
 )
 from shared.data.npz import ArrayFile
-from shared.errors import InputError
+from shared.errors import InputError, first_line
 from shared.state import Trajectory
 from shared.units import FS_PER_PS
 
@@ -259,7 +259,11 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--from", dest="start", metavar="FILE", help="xyz, extxyz or pdb; last frame"
     )
-    start.add_argument("--smiles", help="a SMILES, embedded by rdkit, instead of a file")
+    start.add_argument(
+        "--smiles",
+        help="a SMILES, embedded by rdkit, instead of a file; or a file NAME.smi that begins each "
+        "line with one: each gets a folder of its line's number in FOLDER",
+    )
     option = command.add_argument
     option("--out", required=True, metavar="FOLDER", help="folder for the trajectory")
     option("--length-ps", type=float, required=True, help="length of the trajectory, ps")
@@ -286,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
     option("--charge", type=int, help="total charge, e; default: the SMILES' or 0")
     option("--seed", type=int, default=default.seed, help="default %(default)s")
     option("--format", choices=FORMATS, default="npz", help="default %(default)s")
-    option("--resume", action="store_true", help="continue the run in FOLDER")
+    option("--resume", action="store_true", help="continue the run, or all runs, in FOLDER")
     return command
 
 
@@ -304,6 +308,37 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.smiles is None or not options.smiles.endswith(".smi"):
+        _make(options)
+        return
+    path = Path(options.smiles)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    found = {number: line.split()[0] for number, line in enumerate(lines, 1) if line.strip()}
+    if not found:
+        raise InputError(f"{path}: no SMILES in it")
+    failed = []
+    for number, smiles in found.items():
+        out = Path(options.out) / str(number)
+        resume = options.resume and (out / "provenance.json").exists()
+        print(f"{number}: {smiles}", flush=True)
+        try:
+            _make(
+                argparse.Namespace(
+                    **vars(options) | {"smiles": smiles, "out": out, "resume": resume}
+                )
+            )
+        except (InputError, RuntimeError) as error:
+            failed.append(f"line {number}: {first_line(error)}")
+            print(failed[-1], file=sys.stderr, flush=True)
+    if failed:
+        raise InputError(f"{path}: {len(failed)} of {len(found)} not made; {failed[0]}")
+
+
+def _make(options: argparse.Namespace) -> None:
+    """One trajectory."""
     from shared.io import read_frames
 
     velocities, charge = None, 0

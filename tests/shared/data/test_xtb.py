@@ -146,6 +146,32 @@ def test_bad_input_exits_with_2(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.reference("tblite", "rdkit")
+def test_a_file_of_smiles_makes_a_folder_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines that cannot be made are named, the others are what they would be alone."""
+    listed = tmp_path / "two.smi"
+    options = ["--length-ps", "0.01", "--equilibrate-ps", "0.01", "--ensemble", "langevin"]
+    whole = ["--smiles", str(listed), "--out", str(tmp_path / "all"), *options]
+    listed.write_text("O water\n\nC(C bad\nCO\n", encoding="utf-8")
+    assert main(whole) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("line 3: ")
+    assert "two.smi: 1 of 3 not made; line 3: " in said[1]
+    assert main(["--smiles", "CO", "--out", str(tmp_path / "alone"), *options]) == 0
+    assert files(tmp_path / "all" / "4") == files(tmp_path / "alone")
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["1", "4"]
+    assert main(whole) == 2  # they are there
+    listed.write_text("O\n\nN\nCO\n", encoding="utf-8")
+    assert main([*whole, "--resume"]) == 0
+    assert files(tmp_path / "all" / "4") == files(tmp_path / "alone")
+    assert read_xtb(tmp_path / "all" / "3").n_frames == 20
+    listed.write_text("\n", encoding="utf-8")
+    assert main(whole) == 2
+    assert "no SMILES in it" in capsys.readouterr().err
+
+
 def test_unknown_options_exit_with_2() -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--length", "1"])
