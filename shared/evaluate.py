@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +121,9 @@ def evaluate(
         folder, path = folder / "quick", folder / "quick.json"
     for place in (folder, path.parent):
         require_writable(place)
-    references = References(evaluation.trajectories, evaluation.engine, evaluation.blocks)
-    results = Results(path, evaluation.name, folder, provenance(_files(plan, references)))
+    isomers = settings["o2o"].source if "o2o" in settings else "xtb"
+    references = References(evaluation.trajectories, evaluation.engine, evaluation.blocks, isomers)
+    results = Results(path, evaluation.name, folder, provenance())
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
@@ -192,7 +193,8 @@ def _measured(
         [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
     )
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    if not fresh and results.known(job, fingerprint):
+    files = _files(part, name, job.split("/", 2)[2], references)
+    if not fresh and results.known(job, fingerprint, files):
         return None
     began, skipped, bad = time.monotonic(), None, None
     try:
@@ -210,6 +212,7 @@ def _measured(
             "settings": plain,
             "seed": seed,
             "weights": dict(candidate.weights),
+            "files": files,
             "seconds": round(time.monotonic() - began, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": _machine(),
@@ -221,12 +224,20 @@ def _measured(
     return bad
 
 
-def _files(plan: list[tuple[str, list[str], list[str]]], references: "References") -> list[Path]:
-    """Data files of the systems, for their checksums; what is not here is not listed."""
+def _files(part: str, name: str, model: str, references: "References") -> dict[str, str]:
+    """Checksums of the data that a measurement reads; what is not here is not listed."""
     from shared.evaluation.systems import data_files
 
-    found = {path for part, names, _ in plan for path in data_files(part, names)}
-    return sorted(found.union(*map(references.files, references.paths)))
+    found = [*data_files(part, name, model, references.isomers), *references.files(name)]
+    return {key: value for path in sorted(set(found)) for key, value in _checksum(path).items()}
+
+
+@cache
+def _checksum(path: Path) -> dict[str, str]:
+    """A file's, read once."""
+    from shared.provenance import checksums
+
+    return checksums([path])
 
 
 def _machine() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.data.locate import data_root
 
-__all__ = ["file_checksum", "git_commit", "provenance", "versions"]
+__all__ = ["checksums", "file_checksum", "git_commit", "provenance", "versions"]
 
 _DISTRIBUTIONS = (
     "trajgen",
@@ -62,6 +62,12 @@ def file_checksum(path: str | PathLike[str]) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def checksums(files: Iterable[str | PathLike[str]]) -> dict[str, str]:
+    """Path -> SHA-256; of a folder, all files in it. Files of the data folder go by their path in
+    it, wherever it lies."""
+    return {_name(path): file_checksum(path) for given in files for path in _files(given)}
+
+
 def provenance(
     files: Iterable[str | PathLike[str]] = (), many: Mapping[str, Iterable[Path]] | None = None
 ) -> dict[str, Any]:
@@ -73,35 +79,30 @@ def provenance(
 
     Returns:
         ``created`` (UTC, ISO 8601), ``platform``, ``versions``, ``git_commit``, and ``files``:
-        path -> SHA-256. Files of the data folder go by their path in it, wherever it lies. With
-        `many`, also ``many``: name -> number of files and SHA-256 of the lines ``sha256:<hex>
-        <path>``, sorted by path.
+        as `checksums`. With `many`, also ``many``: name -> number of files and SHA-256 of the
+        lines ``sha256:<hex> <path>``, sorted by path.
     """
-    root = data_root().resolve()
-
-    def name(path: str | PathLike[str]) -> str:
-        full = Path(path).resolve()
-        return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
-
     found: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "git_commit": git_commit(),
-        "files": {name(path): file_checksum(path) for given in files for path in _files(given)},
+        "files": checksums(files),
     }
     if many:
-        found["many"] = {
-            pattern: _together({name(path): file_checksum(path) for path in paths})
-            for pattern, paths in many.items()
-        }
+        found["many"] = {pattern: _together(checksums(paths)) for pattern, paths in many.items()}
     return found
 
 
-def _together(checksums: Mapping[str, str]) -> dict[str, Any]:
-    lines = "".join(f"{checksum} {path}\n" for path, checksum in sorted(checksums.items()))
+def _together(found: Mapping[str, str]) -> dict[str, Any]:
+    lines = "".join(f"{checksum} {path}\n" for path, checksum in sorted(found.items()))
     digest = hashlib.sha256(lines.encode()).hexdigest()
-    return {"files": len(checksums), "checksum": f"sha256:{digest}"}
+    return {"files": len(found), "checksum": f"sha256:{digest}"}
+
+
+def _name(path: str | PathLike[str]) -> str:
+    full, root = Path(path).resolve(), data_root().resolve()
+    return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
 
 
 def _files(path: str | PathLike[str]) -> list[str | PathLike[str]]:

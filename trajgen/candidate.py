@@ -47,7 +47,7 @@ class GeneratorCandidate:
         if key not in self._built:
             made = Generator(build(chosen), chosen.config, reference=system.reference)
             self._built = {key: made}
-            self.weights[chosen.config.name] = chosen.config.weights_sha256
+        self.weights = {chosen.config.name: chosen.config.weights_sha256}  # of this system
         return self._built[key]
 
     def start(self, past: Past, variant: Variant, samples: int, seed: int) -> PhaseState:

@@ -32,6 +32,7 @@ __all__ = [
     "SURROGATE_MOLECULES",
     "MD17Series",
     "SurrogateOracle",
+    "find_md17s_oracle",
     "load_md17",
     "load_md17s",
     "load_md17s_oracle",
@@ -159,13 +160,18 @@ def load_md17s(molecule: str) -> MD17Series:
     return read_md17(_surrogate_file(molecule, ""), source=f"md17s {molecule} (surrogate)")
 
 
+def find_md17s_oracle(molecule: str) -> Path:
+    """The file of `load_md17s_oracle`, which raises the same."""
+    return _surrogate_file(molecule, "oracle_")
+
+
 def load_md17s_oracle(molecule: str) -> SurrogateOracle:
     """The dynamic oracle of a molecule's surrogate.
 
     Raises:
         InputError: a molecule without surrogate, or no file in the data folder.
     """
-    arrays = ArrayFile(_surrogate_file(molecule, "oracle_"))
+    arrays = ArrayFile(find_md17s_oracle(molecule))
     modes = [str(mode) for mode in arrays["modes"]]
     return SurrogateOracle(
         start_frames=arrays["start_frames"].astype(np.int64),

@@ -46,7 +46,7 @@ class Candidate(Protocol):
     Attributes:
         name: as in configs and results.
         identity: changes whenever its results may: with the weights it can choose from.
-        weights: name -> SHA-256 of the weights used so far; empty without any.
+        weights: name -> SHA-256 of those that the system measured last was given; empty without.
         random: variants whose samples of one start differ.
     """
 

@@ -281,12 +281,12 @@ def _curves(frames: Int, system: System, errors: dict[str, PooledErrors]) -> dic
     curves: dict[str, Any] = {"frames": frames[kept], "time_fs": frames[kept] * system.interval_fs}
     for key, pooled in errors.items():
         curves["n_starts"] = pooled.counts[kept]
-        found = [pooled.estimate(int(at)) for at in kept]
-        for name in ("value", "low", "high"):
-            values = [getattr(estimate, name) for estimate in found]
-            column = f"rmse_{key}" + ("" if name == "value" else f"_{name}")
-            curves[column] = np.array([np.nan if v is None else v for v in values])
-        curves[f"armse_{key}"] = pooled.rmse(True)[kept]
+        for cumulative, quantity in ((False, "rmse"), (True, "armse")):
+            found = [pooled.estimate(int(at), cumulative) for at in kept]
+            for name in ("value", "low", "high"):
+                values = [getattr(estimate, name) for estimate in found]
+                column = f"{quantity}_{key}" + ("" if name == "value" else f"_{name}")
+                curves[column] = np.array([np.nan if v is None else v for v in values])
     return curves
 
 

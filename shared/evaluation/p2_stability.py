@@ -6,6 +6,7 @@ at. MD17 and isomers: starts are test frames of the surrogate, moved on as the m
 (neither momentum nor rotation, 3N − 6 degrees of freedom), as NVE and as NVT.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,7 @@ def simulated(
         interval,
         context.seed,
         candidate.identity,
+        _checksum(start, system),
     )
     n_frames = round(settings.length_ps * FS_PER_PS / interval)
     return long_run(
@@ -112,6 +114,15 @@ def simulated(
         seed=context.seed,
         report=context.report,
     )
+
+
+def _checksum(start: PhaseState, system: System) -> str:
+    """Of what a simulation begins from, and of the lengths its bonds are held against."""
+    found = hashlib.sha256(np.ascontiguousarray(system.bonds.lengths).tobytes())
+    for name in ("positions", "velocities", "previous_velocities", "thermostat"):
+        if (value := getattr(start, name)) is not None:
+            found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
 
 
 def measure(candidate: Candidate, name: str, settings: Stability, context: Context) -> list[Row]:
@@ -144,7 +155,7 @@ def _subjects(name: str, context: Context) -> list[Series] | list[Starts]:
     if name in SETS["3bpa"]:
         return [three_bpa_starts(name)]
     if name in SETS["isomers"]:
-        return isomers_under_test("xtb")[0]
+        return isomers_under_test(context.references.isomers)[0]
     return [load_series(name, context)]
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from shared.data.splits import FrameRange
 from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
-from shared.evaluation.systems import HISTORY, Series, three_bpa
+from shared.evaluation.systems import HISTORY, SETS, Series, three_bpa
 
 __all__ = ["References", "engine_series"]
 
@@ -34,11 +34,13 @@ class References:
         paths: system -> trajectory, as `shared.data.trajectories` reads it.
         engine: that made them, named as a model in a config.
         blocks: system -> independent trajectories, for distributions.
+        isomers: the set of isomers, as `shared.evaluation.systems.isomers_under_test`.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None
     blocks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    isomers: str = "xtb"
 
     def series(self, name: str) -> Series:
         """The trajectory of a system.
@@ -78,9 +80,12 @@ class References:
         return [file for file in files if file.is_file()]
 
     def identity(self, name: str) -> list[str]:
-        """Changes with the engine's name and the trajectory of a system; empty without one."""
+        """Changes with the engine's name and the trajectory of a system, and with the set of
+        isomers; empty without the one and with the surrogate of the other."""
         from shared.provenance import file_checksum
 
+        if name in SETS["isomers"]:
+            return [] if self.isomers == "xtb" else [self.isomers]
         return [str(self.engine), *map(file_checksum, found)] if (found := self.files(name)) else []
 
 

@@ -1,8 +1,9 @@
 """The results file: tidy rows, and the jobs that made them.
 
 A job is one measurement of one model on one system. Its rows are kept together with a fingerprint
-of all that they depend on (settings, seed, weights), so that an interrupted evaluation, started
-again, goes on where it stopped, and a number never outlives what made it.
+of all that they depend on (settings, seed, weights) and the checksums of the files that were read,
+so that an interrupted evaluation, started again, goes on where it stopped, and a number never
+outlives what made it.
 """
 
 import fcntl
@@ -94,7 +95,7 @@ class Results:
         path: the file; made at the first `put`.
         name: of the evaluation.
         artefacts: folder of the artefacts.
-        provenance: of the process that adds.
+        provenance: of the process that adds; in the file, its `files` are those of all jobs.
 
     Raises:
         InputError: the file is there and of another version, or no results file.
@@ -109,18 +110,23 @@ class Results:
             "version": VERSION,
             "name": name,
             "artefacts": str(artefacts),
-            "provenance": dict(provenance),
         }
+        self._provenance = dict(provenance)
         if self.path.exists():
             read_results(self.path)
 
-    def known(self, job: str, fingerprint: str) -> bool:
-        """Whether a job was done with this fingerprint; what was skipped is to be tried again."""
+    def known(self, job: str, fingerprint: str, files: Mapping[str, str] | None = None) -> bool:
+        """Whether a job was done with this fingerprint; what was skipped is to be tried again.
+
+        With `files`, path -> SHA-256, also whether it read these; a record from before 2026-11-23
+        does not say.
+        """
         record = self._content()["jobs"].get(job)
         return (
             record is not None
             and record["fingerprint"] == fingerprint
             and record["skipped"] is None
+            and (files is None or record.get("files", files) == files)
         )
 
     def put(self, job: str, rows: Iterable[Row], record: Mapping[str, Any]) -> None:
@@ -132,8 +138,11 @@ class Results:
             others = [row for row in content["rows"] if row["job"] != job]
             new = [{"job": job, **row.as_dict()} for row in rows]
             jobs = dict(sorted({**content["jobs"], job: dict(record)}.items()))
+            before = content.get("provenance", {}).get("files", {})
+            read: dict[str, str] = {**before, **record.get("files", {})}
+            head = {**self._head, "provenance": {**self._provenance, "files": read}}
             scratch = self.path.with_suffix(".tmp")
-            scratch.write_text(_text(self._head, jobs, others + new), encoding="utf-8")
+            scratch.write_text(_text(head, jobs, others + new), encoding="utf-8")
             os.replace(scratch, self.path)
 
     def rows(self, jobs: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ trajectory that is not all there; `Labelled`, frames with energies and forces th
 all that a model is told about it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,11 +21,13 @@ from shared.data.md17 import (
     MOLECULES,
     SURROGATE_MOLECULES,
     MD17Series,
+    find_md17s_oracle,
     load_md17,
     load_md17s,
 )
 from shared.data.rmd17 import MOLECULES as RMD17_MOLECULES
 from shared.data.rmd17 import RMD17Frames, load_rmd17
+from shared.data.sgdml import sgdml_model
 from shared.data.splits import SHORT_TO_LONG, FrameRange
 from shared.data.three_bpa import SLICES, TEMPERATURES_K, load_3bpa
 from shared.data.torsion_scan import SCAN, SCAN_LABEL, torsion_scans
@@ -58,6 +60,7 @@ Thermostat = Literal["nose-hoover", "bussi", "none"]
 
 HISTORY = 24  # frames before a start that a model is told of, where they are there
 
+WITH_ORACLE = ("s2l", "windows")  # parts that read the oracle files
 SETS: dict[str, tuple[str, ...]] = {
     "md17": tuple(dict.fromkeys((*MOLECULES, *RMD17_MOLECULES))),
     "isomers": ("unseen",),
@@ -439,21 +442,36 @@ def _system(
     )
 
 
-def data_files(part: str, systems: list[str]) -> list[Path]:
-    """The files that a part of an evaluation reads, those that are here."""
+def data_files(part: str, name: str, model: str = "", isomers: str = "xtb") -> list[Path]:
+    """The files that a measurement of a model on a system reads, those that are here.
+
+    Args:
+        part: of the evaluation.
+        name: of the system.
+        model: as in a config; weights are not among the files.
+        isomers: the set that they are of, as `isomers_under_test`.
+    """
     loaders: dict[str, Callable[[str], Any]] = {
         "consecutive": real_series,
         "sparse": sparse_frames,
         "s2l_real": sparse_frames,
     }
+    load = three_bpa_starts if name in SETS["3bpa"] else loaders.get(part, surrogate)
+
+    def of_system() -> Iterable[Path]:
+        if name in SETS["isomers"]:
+            return isomers_under_test(isomers)[0][0].system.files
+        return load(name).system.files
+
+    sources: list[Callable[[], Iterable[Path]]] = [of_system]
+    if load is surrogate and name in SURROGATE_MOLECULES and part in WITH_ORACLE:
+        sources.append(lambda: [find_md17s_oracle(name)])
+    if model == "sgdml":
+        sources.append(lambda: [sgdml_model(name)])
     found: list[Path] = []
-    for name in systems:
-        load = three_bpa_starts if name in SETS["3bpa"] else loaders.get(part, surrogate)
+    for source in sources:
         try:
-            if name in SETS["isomers"]:
-                found += isomers_under_test("xtb")[0][0].system.files
-            else:
-                found += load(name).system.files
+            found += source()
         except InputError:
             continue
     return found

@@ -144,14 +144,19 @@ def _span(counts: Iterable[int]) -> str:
 def error_curves(source: Source, part: str, looks: Looks) -> list[Group]:
     """Errors against the horizon, of all alignments, cumulative and of the frame alone."""
     panels = []
+    ensembles = _systems(source.drawn(f"{part}-ensemble"))
     for (data, system), artefacts in _systems(source.drawn(part)).items():
+        drawn = [(key, "", artefact) for key, artefact in _in_order(artefacts, looks)]
+        for key, artefact in _in_order(ensembles.get((data, system), []), looks):
+            mean = Key(key.model, key.variant, "ensemble mean")
+            drawn.append((mean, "_ensemble_mean", artefact))
         for quantity, meaning in _QUANTITIES.items():
             for alignment, how in _ALIGNMENTS.items():
                 curves: list[Curve] = []
                 keys: list[Key] = []
                 counts: set[int] = set()
-                for key, artefact in _in_order(artefacts, looks):
-                    arrays, name = artefact.arrays, f"{quantity}_{alignment}"
+                for key, ending, artefact in drawn:
+                    arrays, name = artefact.arrays, f"{quantity}_{alignment}{ending}"
                     if name not in arrays:
                         continue
                     at = _evenly(arrays["time_fs"])
@@ -163,11 +168,6 @@ def error_curves(source: Source, part: str, looks: Looks) -> list[Group]:
                     )
                     curves.append(Curve(str(key), time, values, looks[key], low, high))
                     keys.append(key)
-                    if f"{name}_ensemble_mean" in arrays:
-                        mean = Key(key.model, key.variant, "ensemble mean")
-                        values = arrays[f"{name}_ensemble_mean"][at]
-                        curves.append(Curve(str(mean), time, values, looks[mean]))
-                        keys.append(mean)
                 if not curves:
                     continue
                 svg = chart(

@@ -36,6 +36,28 @@ def test_jobs_are_known_by_their_fingerprint(tmp_path: Path) -> None:
     assert [r["value"] for r in again.rows()] == [2.0, None]
 
 
+def test_a_job_is_known_by_the_files_it_read(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json", "md17", "runs", {})
+    results.put("s2l/ethanol/x", [], record("a") | {"files": {"e.npz": "sha256:1"}})
+    results.put("s2l/ethanol/old", [], record("a"))
+    assert results.known("s2l/ethanol/x", "a", {"e.npz": "sha256:1"})
+    assert not results.known("s2l/ethanol/x", "a", {"e.npz": "sha256:2"})
+    assert not results.known("s2l/ethanol/x", "a", {})
+    assert results.known("s2l/ethanol/old", "a", {"e.npz": "sha256:1"})
+
+
+def test_provenance_has_the_files_of_all_processes(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    first, second = (
+        Results(path, "md17", "runs", {"git_commit": name, "files": {}}) for name in ("a", "b")
+    )
+    for results, name in ((first, "a"), (second, "b"), (first, "a")):
+        files = {"files": {f"{name}.npz": name}}
+        results.put(f"s2l/{name}/x", [row("x", 1.0)], record("a") | files)
+    found = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+    assert found == {"git_commit": "a", "files": {"a.npz": "a", "b.npz": "b"}}
+
+
 def test_rows_take_a_line_each_and_come_back_whole(tmp_path: Path) -> None:
     rows = [
         row("x", 1.0),

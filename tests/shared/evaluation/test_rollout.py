@@ -103,7 +103,18 @@ def test_rows_and_curves(spring, tmp_path: Path) -> None:
         if (row.metric, row.horizon) == ("ARMSE com, mean over 4", "20 frames")
     )
     assert of_each.low <= of_each.value <= of_each.high
+    for artefact in index(tmp_path):
+        if not artefact.part.startswith("s2l"):
+            continue
+        arrays, ending = np.load(artefact.path), ""
+        if artefact.part == "s2l-ensemble":
+            ending = "_ensemble_mean"
+        for name in ("rmse_com", "armse_raw"):  # as the report draws them
+            bounds = [arrays[f"{name}{ending}_{end}"] for end in ("low", "high")]
+            assert (bounds[0] <= arrays[name + ending] + 1e-12).all()
+            assert (arrays[name + ending] <= bounds[1] + 1e-12).all()
     parts = {(a.part, a.model) for a in index(tmp_path)}
+    assert ("s2l-ensemble", "exact") in parts
     assert {("s2l", "exact"), ("trajectory", "exact"), ("trajectory", "reference")} <= parts
 
 

@@ -1,14 +1,18 @@
 """P2 from torsion scans, on an invented 3BPA file and a molecule that stands still."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from shared.evaluation.p2_stability import Stability, measure
+from shared.evaluation import p2_stability
+from shared.evaluation.p2_stability import Stability, measure, simulated
+from shared.evaluation.references import References
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import data_files, three_bpa_starts
 from shared.state import PhaseState
@@ -63,4 +67,43 @@ def test_starts_from_torsion_scans(trained: Path, tmp_path: Path) -> None:
     assert still.begun.n_replicas == 4
     assert still.begun.velocities is not None
     assert len({x.tobytes() for x in still.begun.positions}) == 4
-    assert data_files("stability", ["torsion-scan"]) == [trained]
+    assert data_files("stability", "torsion-scan") == [trained]
+
+
+def test_other_starts_make_another_simulation(trained: Path, tmp_path: Path) -> None:
+    """Not the one that is there, whatever else is the same; the same starts read it."""
+    settings, context = Stability(replicas=4, length_ps=0.01), Context(tmp_path / "out")
+    on, still = three_bpa_starts("torsion-scan"), Still()
+    first = simulated(still, on, "nve", settings, context)
+    del still.begun
+    assert np.array_equal(simulated(still, on, "nve", settings, context).frames, first.frames)
+    assert not hasattr(still, "begun")
+    moved = replace(on, positions=on.positions[::-1].copy())
+    other = simulated(still, moved, "nve", settings, context)
+    assert not np.array_equal(other.frames, first.frames)
+
+
+def test_isomers_are_those_of_the_set_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def of_set(source: str):
+        asked.append(source)
+        return [], []
+
+    monkeypatch.setattr(p2_stability, "isomers_under_test", of_set)
+    official = References(isomers="official")
+    measure(Still(), "unseen", Stability(), Context(Path("unused"), references=official))
+    assert asked == ["official"]
+    assert official.identity("unseen") != References().identity("unseen") == []
+
+
+def test_the_engine_of_a_reference_is_one_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path))
+    wanted = [tmp_path / "md17s" / "md17s_oracle_ethanol.npz", tmp_path / "sgdml" / "ethanol.npz"]
+    for path in wanted:
+        path.parent.mkdir()
+        path.touch()
+    assert data_files("s2l", "ethanol", "sgdml") == wanted
+    assert data_files("stability", "ethanol", "persistence") == []

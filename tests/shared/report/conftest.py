@@ -85,9 +85,25 @@ def invented_curves(folder: Path, system: str, factor: float, rng: np.random.Gen
                 name = f"{quantity}_{alignment}"
                 curves[name] = share * value
                 curves[f"{name}_low"], curves[f"{name}_high"] = 0.8 * value, 1.3 * value
-        if model.startswith("trajgen"):
-            curves["rmse_com_ensemble_mean"] = 0.6 * curves["rmse_com"]
         n_starts = np.full(400, 20)
+        if model.startswith("trajgen"):
+            means = {
+                f"{name}_ensemble_mean": 0.6 * values
+                for name, values in curves.items()
+                if not name.endswith(("low", "high"))
+            }
+            save_artefact(
+                folder,
+                "s2l-ensemble",
+                system,
+                model,
+                variant,
+                DATA,
+                time_fs=time,
+                frames=frames,
+                n_starts=n_starts,
+                **means,
+            )
         save_artefact(
             folder,
             "s2l",
