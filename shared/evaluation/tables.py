@@ -14,14 +14,18 @@ the intervals out.
 
     <!-- table matrix without=md17s-egnn,md17s-gmn -->
 
-is both heads on all data sets; `without` names checkpoints that are no model of a head.
+is both heads on all data sets; `without` names checkpoints that are no model of a head. And
+
+    <!-- table targets -->
+
+is what is required of the models that ship, and whether they keep it (`shared.evaluation.targets`).
 """
 
 import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +36,10 @@ from shared.command import exit_code
 from shared.errors import InputError
 from shared.evaluation.results import beyond, read_results, without_time
 from shared.evaluation.systems import SETS
+from shared.evaluation.targets import TARGETS
 from shared.report.models import Key, rank
 
-__all__ = ["fill", "filled", "main", "matrix", "pivot", "summary"]
+__all__ = ["fill", "filled", "main", "matrix", "pivot", "summary", "targets"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "results"
 
@@ -213,6 +218,27 @@ def matrix(folder: Path, without: Collection[str] = ()) -> str:
     return _markdown(lines) + (f"\n\nData: {'; '.join(data)}." if data else "")
 
 
+def targets(folder: Path) -> str:
+    """What is required, and how it stands: the worst of all that a bound is for.
+
+    Args:
+        folder: of the results.
+    """
+    read = cache(partial(_read, folder))
+    lines = [["required", "bound", "met", "worst", "of"]]
+    held = [(target, target.hold(read)) for target in TARGETS]
+    for target, found in held:
+        places = f"{found.places - found.missed} of {found.places}" if found.missed else ""
+        if found.met is None or found.value is None:
+            lines.append([target.says, target.bound, "not measured", "", ""])
+            continue
+        met = "yes" if found.met else f"**no** ({places})"
+        worst = f"{_number(found.value)} ({found.where})"
+        lines.append([target.says, target.bound, met, worst, str(found.places)])
+    count = sum(found.met is True for _, found in held)
+    return f"{_markdown(lines)}\n\n{count} of {len(held)} targets met."
+
+
 def _of_best_model(rows: Rows, *, highest: bool) -> str:
     """Median and range over systems of the best model by the median, of those that were measured on
     the most systems."""
@@ -253,6 +279,8 @@ def filled(path: str | Path, folder: str | Path) -> tuple[str, int]:
 
 def _table(marker: str, folder: Path, path: Path) -> str:
     words = shlex.split(marker)
+    if words == ["targets"]:
+        return targets(folder)
     is_matrix = words[:1] == ["matrix"]
     query = dict(word.partition("=")[::2] for word in words[is_matrix:])
     if is_matrix:

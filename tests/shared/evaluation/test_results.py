@@ -10,7 +10,8 @@ from shared.checkpoint import load
 from shared.errors import InputError
 from shared.evaluation.artefacts import index, save_artefact
 from shared.evaluation.results import Results, Row, beyond, not_within
-from shared.evaluation.tables import FOLDER, documents, fill, filled, matrix, pivot
+from shared.evaluation.tables import FOLDER, documents, fill, filled, matrix, pivot, targets
+from shared.evaluation.targets import TARGETS, Found, Target
 
 
 def row(model: str, value: float | None, system: str = "ethanol", **columns) -> Row:
@@ -234,3 +235,42 @@ def test_shipped_tables_are_those_of_the_shipped_rows(document: Path) -> None:
     text, count = filled(document, FOLDER)
     assert text == document.read_text(encoding="utf-8")
     assert count or document.name != "results.md"
+
+
+def test_a_target_is_as_good_as_its_worst_place() -> None:
+    def rows(name: str) -> list[dict]:
+        assert name == "md17"
+        found = [
+            row("a", 0.2, n=20),
+            row("a", 0.9, system="uracil", n=20),
+            row("own", 0.4, system="uracil", n=20),
+            row("a", 5.0, system="toluene", n=20),
+            row("a", 5.0, system="aspirin", n=3),
+            row("a", None, system="salicylic", n=20),
+            row("engine", 0.4, n=20),
+            row("engine", 0.8, system="uracil", n=20),
+        ]
+        return [each.as_dict() for each in found]
+
+    query = {"part": ("s2l",), "model": ("a", "own"), "metric": ("RMSE com",)}
+    common = {"fewest": 10, "without": ("toluene",)}
+    target = Target("x", "md17", query, {"": 0.3}, **common)
+    found = target.hold(rows)
+    assert found == Found(False, 0.4, "uracil, 100 frames", 2, 1)
+    assert Target("x", "md17", query, {"100 frames": 0.4}, **common).hold(rows).met
+    over = Target("x", "md17", query, {"": 0.5}, over="engine", **common).hold(rows)
+    assert over == Found(True, 0.5, "ethanol, 100 frames", 2, 0)
+    least = Target("x", "md17", query, {"": 0.5}, at_least=True, **common).hold(rows)
+    assert least == Found(False, 0.2, "ethanol, 100 frames", 2, 1)
+    assert Target("x", "md17", query | {"model": ("b",)}, {"": 1.0}).hold(rows) == Found(None)
+
+
+def test_targets_make_a_table(tmp_path: Path) -> None:
+    """What was not measured says so; bounds are of rows that evaluations write."""
+    assert "not measured" in targets(tmp_path)
+    path = tmp_path / "page.md"
+    path.write_text("<!-- table targets -->\n<!-- /table -->\n", encoding="utf-8")
+    assert fill(path, FOLDER) == 1
+    text = path.read_text("utf-8")
+    assert text.count("\n| ") == len(TARGETS) + 1
+    assert "not measured" not in text

@@ -1,0 +1,271 @@
+"""What is required of the models that ship, held against the rows: `<!-- table targets -->`.
+
+A bound holds for every system, horizon and metric that the rows of it have; the table shows the one
+that is worst. A force field of one molecule stands in for that of all, on its molecule, where the
+requirement is of the better of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.evaluation.results import Row
+
+__all__ = ["TARGETS", "Found", "Target"]
+
+Rows = list[dict[str, Any]]
+Read = Callable[[str], Rows]
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a target stands.
+
+    Attributes:
+        met: None where nothing was measured.
+        value: the worst; None where nothing was measured.
+        where: what has it.
+        places: systems and horizons that were measured.
+        missed: how many of those miss.
+    """
+
+    met: bool | None
+    value: float | None = None
+    where: str = ""
+    places: int = 0
+    missed: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on rows.
+
+    Args:
+        says: what is required.
+        results: of which evaluation.
+        query: column -> values that rows may have.
+        bounds: by horizon, or by metric; "" for all.
+        at_least: the bound is from below.
+        over: rows are divided by those of this model, of the same system, metric and horizon.
+        fewest: rows with fewer `n` do not count.
+        without: systems that do not count.
+    """
+
+    says: str
+    results: str
+    query: Mapping[str, tuple[str, ...]]
+    bounds: Mapping[str, float]
+    at_least: bool = False
+    over: str = ""
+    fewest: int = 0
+    without: tuple[str, ...] = field(default=())
+
+    def hold(self, read: Read) -> Found:
+        """Against the rows that `read` gives for an evaluation."""
+        rows = [row for row in read(self.results) if row["value"] is not None]
+        best: dict[tuple[str, str, str], float] = {}
+        for row in self._chosen(rows):
+            place = row["system"], row["metric"], row["horizon"]
+            if row["system"] in self.without or (row["n"] or 0) < self.fewest:
+                continue
+            if (value := self._relative(row, rows)) is None:
+                continue
+            known = best.get(place, value)
+            best[place] = max(known, value) if self.at_least else min(known, value)
+        if not best:
+            return Found(None)
+        sign = -1 if self.at_least else 1
+        off = {place: sign * (value - self._bound(place)) for place, value in best.items()}
+        scale = {place: abs(self._bound(place)) or 1.0 for place in best}
+        worst = max(off, key=lambda place: off[place] / scale[place])
+        missed = sum(value > 0 for value in off.values())
+        metric = worst[1] if len({metric for _, metric, _ in best}) > 1 else ""
+        where = ", ".join(filter(None, (worst[0], metric, worst[2])))
+        return Found(missed == 0, best[worst], where, len(best), missed)
+
+    def _chosen(self, rows: Rows) -> Rows:
+        names = Row.__dataclass_fields__
+        assert set(self.query) <= set(names)
+        wanted = self.query.items()
+        return [row for row in rows if all(row[key] in values for key, values in wanted)]
+
+    def _relative(self, row: Mapping[str, Any], rows: Rows) -> float | None:
+        if not self.over:
+            return float(row["value"])
+        same = ("part", "data", "system", "metric", "horizon", "variant")
+        for other in rows:
+            if other["model"] == self.over and all(other[key] == row[key] for key in same):
+                return float(row["value"] / other["value"])
+        return None
+
+    def _bound(self, place: tuple[str, str, str]) -> float:
+        _, metric, horizon = place
+        return next(self.bounds[key] for key in (horizon, metric, "") if key in self.bounds)
+
+    @property
+    def bound(self) -> str:
+        """As the table shows it."""
+        sign = "≥" if self.at_least else "≤"
+        return " / ".join(f"{sign} {value:g}" for value in self.bounds.values())
+
+
+def _surrogate(model: str, variant: str, metric: str, frames: int) -> dict[str, tuple[str, ...]]:
+    return {
+        "part": ("s2l",),
+        "model": (model,),
+        "variant": (variant,),
+        "metric": (metric,),
+        "horizon": (f"{frames} frames",),
+    }
+
+
+_TO_TRIVIAL = "RMSE com / best trivial"
+_JSD = tuple(f"{kind} JSD / static-oracle" for kind in ("bond", "angle", "torsion"))
+TARGETS = (
+    Target(
+        "short to long, surrogates: force field, friction fitted, RMSE@100 / best trivial",
+        "md17",
+        _surrogate("forcefield:md17s", "fitted", _TO_TRIVIAL, 100),
+        {"": 0.05},
+    ),
+    Target(
+        "the same, ARMSE(1000) / best trivial (one sample: nothing in it is random)",
+        "md17",
+        _surrogate("forcefield:md17s", "fitted", "ARMSE com / best trivial", 1000),
+        {"": 1.0},
+    ),
+    Target(
+        "generator, friction fitted, RMSE@100 / best trivial",
+        "md17",
+        _surrogate("trajgen:md17s", "fitted", _TO_TRIVIAL, 100),
+        {"": 0.1},
+    ),
+    Target(
+        "generator, friction unknown, RMSE@100 / best trivial",
+        "md17",
+        _surrogate("trajgen:md17s", "unknown", _TO_TRIVIAL, 100),
+        {"": 0.25},
+    ),
+    Target(
+        "generator, ensemble mean of 32, ARMSE(1000) / best trivial",
+        "md17",
+        _surrogate(
+            "trajgen:md17s", "unknown", "ARMSE com, ensemble mean of 32 / best trivial", 1000
+        ),
+        {"": 1.0},
+    ),
+    Target(
+        "short to long, real MD17: force field, ARMSE(100) / best trivial, all but benzene",
+        "md17",
+        {
+            "part": ("s2l_real",),
+            "model": ("forcefield:md17",),
+            "metric": ("ARMSE com / best trivial",),
+            "horizon": ("100 frames",),
+        },
+        {"": 1.0},
+        without=("benzene",),
+    ),
+    Target(
+        "sparse real MD17, ten comparisons or more: force field of all molecules, RMSE / sGDML's",
+        "md17",
+        {
+            "part": ("sparse",),
+            "model": ("forcefield:md17",),
+            "variant": ("unknown",),
+            "metric": ("RMSE com",),
+            "horizon": ("5 fs", "25 fs", "50 fs"),
+        },
+        {"": 1.2},
+        over="oracle",
+        fewest=10,
+    ),
+    Target(
+        "the same, the better of that and the force field of the molecule alone",
+        "md17",
+        {
+            "part": ("sparse",),
+            "model": (
+                "forcefield:md17",
+                "forcefield:md17-aspirin",
+                "forcefield:md17-ethanol",
+                "forcefield:md17-paracetamol",
+            ),
+            "variant": ("unknown",),
+            "metric": ("RMSE com",),
+            "horizon": ("5 fs", "25 fs", "50 fs"),
+        },
+        {"": 1.2},
+        over="oracle",
+        fewest=10,
+    ),
+    Target(
+        "real consecutive ethanol: force field, friction fitted, RMSE / persistence, 5, 25, 50 fs",
+        "md17",
+        {
+            "part": ("consecutive",),
+            "model": ("forcefield:md17",),
+            "variant": ("fitted",),
+            "metric": ("RMSE com / persistence",),
+            "horizon": ("10 frames", "50 frames", "100 frames"),
+        },
+        {"10 frames": 0.03, "50 frames": 0.05, "100 frames": 0.06},
+    ),
+    Target(
+        "one to others: better head, RMSE@100 and RMSE@500 / best trivial",
+        "isomers",
+        {
+            "part": ("o2o",),
+            "model": ("forcefield:isomers", "trajgen:isomers"),
+            "system": ("unseen",),
+            "metric": (_TO_TRIVIAL,),
+            "horizon": ("100 frames", "500 frames"),
+        },
+        {"100 frames": 0.1, "500 frames": 0.6},
+    ),
+    Target(
+        "windows: force field, friction fitted, ADE [Å]",
+        "md17",
+        {
+            "part": ("windows",),
+            "model": ("forcefield:md17s",),
+            "variant": ("fitted",),
+            "metric": ("ADE",),
+        },
+        {"": 0.02},
+    ),
+    Target(
+        "3BPA, 300 K: generator's bonds, angles, torsions, JSD / static oracle, one trajectory",
+        "3bpa-300K",
+        {"part": ("distributions",), "model": ("trajgen:3bpa-300K",), "metric": _JSD},
+        {"": 2.0},
+    ),
+    Target(
+        "the same against independent trajectories",
+        "3bpa-300K-independent",
+        {"part": ("distributions",), "model": ("trajgen:3bpa-300K",), "metric": _JSD},
+        {"": 2.0},
+    ),
+    Target(
+        "3BPA, 300 K: generator of three temperatures, the same",
+        "3bpa",
+        {
+            "part": ("distributions",),
+            "model": ("trajgen:3bpa",),
+            "system": ("300K",),
+            "metric": _JSD,
+        },
+        {"": 2.0},
+    ),
+    Target(
+        "3BPA, 300 K: stable share of 32 replicas, 20 ps",
+        "3bpa-300K",
+        {
+            "part": ("distributions",),
+            "model": ("trajgen:3bpa-300K",),
+            "metric": ("stable share",),
+        },
+        {"": 0.95},
+        at_least=True,
+    ),
+)
