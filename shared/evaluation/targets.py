@@ -62,12 +62,10 @@ class Target:
 
     def hold(self, read: Read) -> Found:
         """Against the rows that `read` gives for an evaluation."""
-        rows = [row for row in read(self.results) if row["value"] is not None]
+        rows = read(self.results)
         best: dict[tuple[str, str, str], float] = {}
-        for row in self._chosen(rows):
+        for row in self.of(rows):
             place = row["system"], row["metric"], row["horizon"]
-            if row["system"] in self.without or (row["n"] or 0) < self.fewest:
-                continue
             if (value := self._relative(row, rows)) is None:
                 continue
             known = best.get(place, value)
@@ -83,11 +81,18 @@ class Target:
         where = ", ".join(filter(None, (worst[0], metric, worst[2])))
         return Found(missed == 0, best[worst], where, len(best), missed)
 
-    def _chosen(self, rows: Rows) -> Rows:
-        names = Row.__dataclass_fields__
-        assert set(self.query) <= set(names)
+    def of(self, rows: Rows) -> Rows:
+        """Those of the rows that it is about."""
+        assert set(self.query) <= set(Row.__dataclass_fields__)
         wanted = self.query.items()
-        return [row for row in rows if all(row[key] in values for key, values in wanted)]
+        return [
+            row
+            for row in rows
+            if row["value"] is not None
+            and row["system"] not in self.without
+            and (row["n"] or 0) >= self.fewest
+            and all(row[key] in values for key, values in wanted)
+        ]
 
     def _relative(self, row: Mapping[str, Any], rows: Rows) -> float | None:
         if not self.over:
@@ -95,7 +100,7 @@ class Target:
         same = ("part", "data", "system", "metric", "horizon", "variant")
         for other in rows:
             if other["model"] == self.over and all(other[key] == row[key] for key in same):
-                return float(row["value"] / other["value"])
+                return float(row["value"] / other["value"]) if other["value"] else None
         return None
 
     def _bound(self, place: tuple[str, str, str]) -> float:

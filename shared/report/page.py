@@ -7,9 +7,11 @@ scripts it carries by their hashes and allows nothing else.
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from importlib import resources
 
+from shared.evaluation.targets import TARGETS
 from shared.report import tables, viewer
 from shared.report.figures import FIGURES, render
 from shared.report.models import Key, Looks, family
@@ -88,6 +90,7 @@ def page(source: Source) -> str:
 <header><h1>Evaluation: {escape(source.name)}</h1>{_made(source)}
 <nav aria-label="Parts">{links}</nav></header>
 <main id="main">
+{_required(source)}
 {_standing(source, looks)}
 {_published(source)}
 {_watch(source, clips)}
@@ -192,6 +195,24 @@ def _tables(source: Source, part: str, rows: Sequence[Row], looks: Looks) -> str
 def _is_headline(metric: str) -> bool:
     """One of those named, or S2S of some choice of starts."""
     return metric in _HEADLINES or metric.startswith("S2S, ")
+
+
+def _required(source: Source) -> str:
+    """What is required of the models that ship, where this is the evaluation that it is of."""
+    plain = [asdict(row) for row in source.rows]
+    own = [target for target in TARGETS if target.results == source.name]
+    held = [(target, target.hold(lambda name: plain)) for target in own]
+    if not any(found.places for _, found in held):
+        return ""
+    met, missed = (sum(found.met is side for _, found in held) for side in (True, False))
+    rows = [Row(**row) for target in own for row in target.of(plain)]
+    return (
+        '<section id="required"><h2>What is required</h2><p>Of the models that ship: '
+        f"{met} met, {missed} missed, {len(held) - met - missed} not measured. Each line is the "
+        "worst of the systems, horizons and metrics that its bound is for.</p>"
+        f"{tables.required(held, 'Required of the models that ship')}"
+        f"{_source(source, rows, '')}</section>"
+    )
 
 
 def _standing(source: Source, looks: Looks) -> str:

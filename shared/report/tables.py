@@ -7,6 +7,7 @@ from html import escape
 from statistics import median
 
 from shared.evaluation.results import beyond, without_time
+from shared.evaluation.targets import Found, Target
 from shared.report.models import Key, Looks, best_trivial, family
 from shared.report.source import Row
 from shared.report.svg import short
@@ -110,6 +111,30 @@ def _figures(found: dict[Key, Row], keys: Sequence[Key], error: bool) -> str:
         marks += ["beaten"] if bar and key in learned and learned[key] >= bar[1] else []
         cells.append(cell(found.get(key), " ".join(marks)))
     return "".join(cells)
+
+
+def required(held: Sequence[tuple[Target, Found]], caption: str) -> str:
+    """What is required, whether it is met, and the worst of what it is required of."""
+    body = ""
+    for target, found in held:
+        if found.value is None:
+            stands = '<td>not measured</td><td class="empty">–</td>'
+        else:
+            kept = f"{found.places - found.missed} of {found.places}"
+            stands = (
+                f"<td>{'met' if found.met else f'<b>missed</b> ({kept} met)'}</td>"
+                f'<td>{short(found.value)}<span class="interval">{escape(found.where)}</span></td>'
+            )
+        body += (
+            f'<tr><th scope="row">{escape(target.says)}</th><td>{escape(target.bound)}</td>'
+            f"{stands}</tr>"
+        )
+    head = "".join(f'<th scope="col">{word}</th>' for word in ("required", "bound", "", "worst"))
+    return scrolling(
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>",
+        caption,
+    )
 
 
 def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:

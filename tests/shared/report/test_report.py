@@ -171,6 +171,32 @@ def test_published_figures_without_a_horizon_stand_beside_ours() -> None:
     assert "forcefield:x" in said
 
 
+def test_what_is_required_is_said_to_be_missed_as_plainly_as_met() -> None:
+    common = {"job": "j", "protocol": "P1", "part": "s2l", "data": "md17s", "n": 20}
+    common |= {"metric": "RMSE com / best trivial", "horizon": "100 frames"}
+    rows = [
+        Row(**common, system=system, model=f"{head}:md17s", variant="fitted", value=value)
+        for head, system, value in (
+            ("forcefield", "ethanol", 0.04),
+            ("forcefield", "uracil", 0.06),
+            ("trajgen", "ethanol", 0.08),
+        )
+    ]
+    said = page(Source("md17", tuple(rows), jobs={"j": {"command": COMMAND}}))
+    assert "Of the models that ship: 1 met, 1 missed, " in said
+    assert "<b>missed</b> (1 of 2 met)" in said
+    assert re.search(r'<td>0\.060*<span class="interval">uracil, 100 frames</span>', said)
+    assert "What is required" not in page(Source("other", tuple(rows)))
+
+
+def test_the_mean_of_an_ensemble_has_its_curve(text: str) -> None:
+    """From the artefact of its own that the evaluator writes."""
+    shown = {model for model in MODELS if model.startswith("trajgen")}
+    assert shown
+    for model in shown:
+        assert re.search(rf"{model} \([^)]*ensemble mean\)", text)
+
+
 def test_what_knows_the_answer_is_no_learned_model() -> None:
     assert family("window's own mean") == "ceiling"
 
