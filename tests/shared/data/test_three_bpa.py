@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from shared.data.three_bpa import isolated_atoms, load_3bpa, load_dihedral_slices
 from shared.errors import InputError
@@ -45,6 +48,31 @@ def test_dihedral_slices(root: Path) -> None:
         "dih_beta150": 1.0,
         "dih_beta180": 2.0,
     }
+
+
+def test_slices_of_the_one_file_of_the_repository(root: Path) -> None:
+    """They are told apart by their angle, of either sign."""
+    angles = [120.0, -180.0, 150.5, -120.4, 179.0, 61.0]
+    frames = []
+    for k, angle in enumerate(np.radians(angles)):
+        positions = 3.0 * np.arange(15)[:, None] + [20.0, 0.0, 0.0]
+        positions[[1, 5, 13, 14]] = [
+            [1.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0],
+            [0.0, 0.0, 1.5],
+            [np.cos(angle), np.sin(angle), 1.5],
+        ]
+        atoms = Atoms("C15", positions)
+        atoms.calc = SinglePointCalculator(atoms, energy=float(k), forces=0.0 * positions)
+        frames.append(atoms)
+    write(root / "test_dih.xyz", frames, format="extxyz")
+    found = {name: part.energies.tolist() for name, part in load_dihedral_slices().items()}
+    assert found == {"dih_beta120": [0, 3], "dih_beta150": [2], "dih_beta180": [1, 4]}
+    assert load_3bpa("test_dih_beta150").name == "test_dih_beta150"
+    assert len(load_3bpa("test_dih")) == 6
+    write(root / "test_dih.xyz", frames[-1], format="extxyz")
+    with pytest.raises(InputError, match=r"test_dih\.xyz: no frame has β, .* at 120 degrees"):
+        load_dihedral_slices()
 
 
 @pytest.mark.data
