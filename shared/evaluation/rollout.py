@@ -4,8 +4,9 @@ The S·K replicas of S starts go in batches, a start's K samples together. What 
 is three numbers per replica, one for each alignment, so memory does not grow with the molecule.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from shared.evaluation.references import References
 from shared.evaluation.statistics import PooledErrors
 from shared.evaluation.systems import Past, System
 from shared.metrics.armse import Alignment, squared_errors
+from shared.state import PhaseState
 
 __all__ = ["ALIGNMENTS", "Context", "RolledErrors", "Skip", "roll_errors", "stride_of", "together"]
 
@@ -119,6 +121,16 @@ def stride_of(candidate: Candidate, system: System, wished_fs: float) -> int:
     return round(own) * max(1, round(wished / round(own)))
 
 
+def until_all_stopped(states: Iterable[PhaseState], n_frames: int) -> Iterator[PhaseState]:
+    """The same states; once every replica has stopped, which then stays as it is, the last again
+    up to `n_frames` without being made."""
+    for count, now in enumerate(states, 1):
+        yield now
+        if now.alive is not None and not now.alive.any():
+            yield from repeat(now, n_frames - count)
+            return
+
+
 def roll_errors(
     candidate: Candidate,
     past: Past,
@@ -167,7 +179,8 @@ def roll_errors(
             seed = context.seed + int(starts[0])
             interval = stride * system.interval_fs
             t = -1
-            for t, now in enumerate(propagator.propagate(state, n_frames, interval, seed=seed)):
+            states = propagator.propagate(state, n_frames, interval, seed=seed)
+            for t, now in enumerate(until_all_stopped(states, n_frames)):
                 predicted = now.positions.reshape(len(starts), samples, *now.positions.shape[1:])
                 expected = truth(starts, int(frames[t]))
                 there = np.isfinite(expected).all(axis=(1, 2))

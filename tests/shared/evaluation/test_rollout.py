@@ -11,7 +11,7 @@ from shared.evaluation.artefacts import index
 from shared.evaluation.candidates import limit, open_candidate
 from shared.evaluation.long_run import long_run, run_folder
 from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
-from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
+from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of, until_all_stopped
 from shared.evaluation.trivial import TRIVIAL
 from shared.state import PhaseState
 
@@ -82,6 +82,20 @@ def test_an_ensemble_is_better_on_average(spring) -> None:
     assert errors.squared["com"].shape == (2, 16, WHOLE // 2)
     assert np.allclose(errors.pooled("com").rmse(), 0.1 * np.sqrt(3.0), rtol=1e-6)
     assert (errors.pooled_mean("com").rmse() < 0.1).all()
+
+
+def test_what_has_stopped_is_not_made_again() -> None:
+    made = []
+
+    def states():
+        for k, alive in enumerate(([True, True], [True, False], [False, False], [False, False])):
+            made.append(k)
+            x = np.full((2, 1, 3), float(k))
+            yield PhaseState(np.array([6]), x, alive=np.array(alive))
+
+    found = [state.positions[0, 0, 0] for state in until_all_stopped(states(), 6)]
+    assert found == [0, 1, 2, 2, 2, 2]
+    assert made == [0, 1, 2]
 
 
 def test_rows_and_curves(spring, tmp_path: Path) -> None:
