@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from shared.errors import InputError
+from shared.evaluation import long_run as long_runs
 from shared.evaluation.artefacts import index
 from shared.evaluation.candidates import limit, open_candidate
 from shared.evaluation.long_run import long_run, run_folder
@@ -171,7 +172,47 @@ def test_intervals_that_do_not_fit(spring) -> None:
         stride_of(exact, spring.system, 5.0)
 
 
-def test_long_run_sees_a_break_and_resumes(spring, tmp_path: Path) -> None:
+class Drifting:
+    """Moves on with the velocities it was given; dies before a frame, or never."""
+
+    def __init__(self, dies_at: int = 99) -> None:
+        self.dies_at, self.made = dies_at, 0
+
+    def propagate(self, start, n_frames, frame_interval_fs, *, seed):
+        now = start
+        for _ in range(n_frames):
+            if self.made == self.dies_at:
+                raise KeyboardInterrupt
+            self.made += 1
+            x = now.positions + frame_interval_fs * now.velocities
+            time_fs = now.time_fs + frame_interval_fs
+            now = PhaseState(now.numbers, x, now.velocities, time_fs=time_fs)
+            yield now
+
+
+def test_an_interrupted_long_run_goes_on(
+    spring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its last flush, to what it would have been."""
+    monkeypatch.setattr(long_runs, "FLUSH_PS", 0.003)
+    x = spring.positions[[40, 45]]
+    start = PhaseState(spring.system.numbers, x, np.full_like(x, 0.001))
+
+    def run(propagator: Drifting, folder: str):
+        arguments = (propagator, start, spring.system.bonds, 10, 1.0, tmp_path / folder)
+        return long_run(*arguments, seed=0, report=lambda line: None)
+
+    whole = run(Drifting(), "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(Drifting(dies_at=8), "killed")
+    second = Drifting()
+    resumed = run(second, "killed")
+    assert second.made == 4
+    for name in ("frames", "temperatures", "energies"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name), equal_nan=True), name
+
+
+def test_long_run_sees_a_break_and_is_read_again(spring, tmp_path: Path) -> None:
     series, past = spring, spring.past(np.array([40, 45]))
     exact = Exact(series, breaks=True)
     start = exact.start(past, "unknown", 1, 0)
