@@ -18,14 +18,15 @@ from shared.units import BOHR_IN_ANGSTROM, HARTREE_IN_EV
 
 __all__ = ["PRIORS", "HydrogenWall", "ShortRangeRepulsion", "priors_in"]
 
-# Options of a potential that turn these terms on; they have no weights.
-PRIORS = ("zbl", "hydrogen_wall")
+# Options of a potential that turn these terms on; they have no weights. The number changes with
+# the formula or its constants.
+PRIORS = {"zbl": 1, "hydrogen_wall": 2}
 
 
 def priors_in(model: Mapping[str, Any]) -> list[str]:
-    """Those that the `model` of a checkpoint's config turns on: what makes its forces beside its
-    weights."""
-    return [name for name in PRIORS if model.get(name)]
+    """Those that the `model` of a checkpoint's config turns on, as "hydrogen_wall-2": what makes
+    its forces beside its weights."""
+    return [f"{name}-{number}" for name, number in PRIORS.items() if model.get(name)]
 
 
 class ShortRangeRepulsion(nn.Module):

@@ -123,7 +123,8 @@ def evaluate(
         require_writable(place)
     isomers = settings["o2o"].source if "o2o" in settings else "xtb"
     references = References(evaluation.trajectories, evaluation.engine, evaluation.blocks, isomers)
-    results = Results(path, evaluation.name, folder, provenance())
+    title = f"{evaluation.name}, quick" if quick else evaluation.name
+    results = Results(path, title, folder, provenance())
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
@@ -185,7 +186,7 @@ def _measured(
     from shared.evaluation.rollout import Context, Skip
     from shared.provenance import git_commit
 
-    part, name, _ = job.split("/", 2)
+    part, name, model = job.split("/", 2)
     plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
     if variants:
         plain["variants"] = list(variants)
@@ -193,7 +194,7 @@ def _measured(
         [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
     )
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    files = _files(part, name, job.split("/", 2)[2], references)
+    files = _files(part, name, model, references)
     if not fresh and results.known(job, fingerprint, files):
         return None
     began, skipped, bad = time.monotonic(), None, None
@@ -204,6 +205,8 @@ def _measured(
         # The record is released: it names no folder of this machine.
         rows, skipped = [], str(reason).replace(str(data_root()), "$TRAJGEN_DATA")
         bad = reason if isinstance(reason, InputError) else None
+        if results.known(job, fingerprint):  # what was measured when its data were here stays
+            return bad
     results.put(
         job,
         rows,
@@ -211,7 +214,7 @@ def _measured(
             "fingerprint": fingerprint,
             "settings": plain,
             "seed": seed,
-            "weights": dict(candidate.weights),
+            "weights": {} if skipped else dict(candidate.weights),
             "files": files,
             "seconds": round(time.monotonic() - began, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -228,7 +231,9 @@ def _files(part: str, name: str, model: str, references: "References") -> dict[s
     """Checksums of the data that a measurement reads; what is not here is not listed."""
     from shared.evaluation.systems import data_files
 
-    found = [*data_files(part, name, model, references.isomers), *references.files(name)]
+    found = data_files(part, name, model, references.isomers)
+    if part not in ("energies", "shift", "stability"):  # of 3BPA's test frames
+        found += references.files(name)
     return {key: value for path in sorted(set(found)) for key, value in _checksum(path).items()}
 
 

@@ -77,7 +77,7 @@ def test_rows_of_former_weights_are_left_out(publish: Any) -> None:
     now = publish.identity(load(FORCE_FIELD, "forcefield").config)
     ours = {"weights": [FORCE_FIELD], "weights_sha256": [now]}
     without_priors = ours | {"weights_sha256": [now.split()[0]]}
-    assert now.endswith(" hydrogen_wall")
+    assert now.endswith(" hydrogen_wall-2")
     rows = [
         entry("accuracy", "300K", 1.0, **ours),
         entry("accuracy", "600K", 2.0, **ours | {"weights_sha256": ["0" * 64]}),

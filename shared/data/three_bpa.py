@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.data.extxyz import LabelledFrames, read_isolated_atoms, read_labelled
-from shared.data.locate import find_file
+from shared.data.locate import data_root, find_file
 from shared.errors import InputError
 
 __all__ = [
@@ -33,6 +33,7 @@ TEMPERATURES_K = (300, 600, 1200)
 
 _SITE = "https://github.com/davkovacs/BOTNet-datasets/tree/main/dataset_3BPA"
 SLICES = ("dih_beta120", "dih_beta150", "dih_beta180")
+_FOLDERS = ("3bpa", "dataset_3BPA")
 _WHOLE = "test_dih"  # of the slices
 _BETA = [1, 5, 13, 14]  # C-O-C-C, in the order of the files
 _NEAR = 5.0  # degrees: slices are 30 apart
@@ -45,15 +46,19 @@ def find_3bpa(part: str) -> Path:
         InputError: it is not in the data folder (the message says what to fetch and where to put
             it).
     """
-    names, last = [part], part
+    names = [part]
     if part.startswith("test_") and part.endswith("K"):
         names.append(f"mixedT_{part.removeprefix('test_')}_dev")
     elif part.removeprefix("test_") in SLICES:
-        names, last = [part, _WHOLE], _WHOLE
+        for folder in _FOLDERS:  # published as a file of its own
+            if (path := data_root() / folder / f"{part}.xyz").exists():
+                return path
+        names = [_WHOLE]
     return find_file(
-        *(f"{folder}/{name}.xyz" for name in names for folder in ("3bpa", "dataset_3BPA")),
+        *(f"{folder}/{name}.xyz" for name in names for folder in _FOLDERS),
         what=f"3BPA {part}",
-        source=f"{_SITE} ({last}.xyz)",
+        source=f"{_SITE} ({names[0]}.xyz)",
+        name=f"3bpa/{names[0]}",
     )
 
 

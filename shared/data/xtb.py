@@ -1,6 +1,7 @@
 """Trajectories of any closed-shell molecule, made here with GFN2-xTB.
 
     python -m shared.data.xtb --from frame.xyz --ensemble nve --length-ps 10 --out water
+    python -m shared.data.xtb --smiles many.smi --length-ps 1 --out many  # many/1, many/2, ...
 
 The dynamics are those of ``shared.data.gfn2``.
 
@@ -37,7 +38,7 @@ from shared.data.gfn2 import (
     stack_frames,
 )
 from shared.data.npz import ArrayFile
-from shared.errors import InputError, first_line
+from shared.errors import InputError
 from shared.state import Trajectory
 from shared.units import FS_PER_PS
 
@@ -290,7 +291,11 @@ def parser() -> argparse.ArgumentParser:
     option("--charge", type=int, help="total charge, e; default: the SMILES' or 0")
     option("--seed", type=int, default=default.seed, help="default %(default)s")
     option("--format", choices=FORMATS, default="npz", help="default %(default)s")
-    option("--resume", action="store_true", help="continue the run, or all runs, in FOLDER")
+    option(
+        "--resume",
+        action="store_true",
+        help="continue the run in FOLDER; of a list, all runs, and begin those that are not there",
+    )
     return command
 
 
@@ -319,7 +324,10 @@ def _run(options: argparse.Namespace) -> None:
     found = {number: line.split()[0] for number, line in enumerate(lines, 1) if line.strip()}
     if not found:
         raise InputError(f"{path}: no SMILES in it")
-    failed = []
+    from shared.writers import require_writable
+
+    failed, broken = [], 0
+    require_writable(Path(options.out))
     for number, smiles in found.items():
         out = Path(options.out) / str(number)
         resume = options.resume and (out / "provenance.json").exists()
@@ -331,10 +339,12 @@ def _run(options: argparse.Namespace) -> None:
                 )
             )
         except (InputError, RuntimeError) as error:
-            failed.append(f"line {number}: {first_line(error)}")
+            broken += not isinstance(error, InputError)
+            failed.append(f"line {number}: {error}")
             print(failed[-1], file=sys.stderr, flush=True)
     if failed:
-        raise InputError(f"{path}: {len(failed)} of {len(found)} not made; {failed[0]}")
+        said = f"{path}: {len(failed)} of {len(found)} not made; {failed[0]}"
+        raise RuntimeError(said) if broken else InputError(said)
 
 
 def _make(options: argparse.Namespace) -> None:

@@ -118,16 +118,14 @@ class Results:
     def known(self, job: str, fingerprint: str, files: Mapping[str, str] | None = None) -> bool:
         """Whether a job was done with this fingerprint; what was skipped is to be tried again.
 
-        With `files`, path -> SHA-256, also whether it read these; a record from before 2026-11-23
-        does not say.
+        With `files`, path -> SHA-256 of data as they are now, also whether none of them has
+        changed since; one that is not here says nothing, nor does a record from before 2026-11-23.
         """
         record = self._content()["jobs"].get(job)
-        return (
-            record is not None
-            and record["fingerprint"] == fingerprint
-            and record["skipped"] is None
-            and (files is None or record.get("files", files) == files)
-        )
+        if record is None or record["fingerprint"] != fingerprint or record["skipped"] is not None:
+            return False
+        read = record.get("files", {})
+        return all(read.get(path, checksum) == checksum for path, checksum in (files or {}).items())
 
     def put(self, job: str, rows: Iterable[Row], record: Mapping[str, Any]) -> None:
         """Replace the rows of a job. The file is locked, and replaced as a whole."""
@@ -138,8 +136,9 @@ class Results:
             others = [row for row in content["rows"] if row["job"] != job]
             new = [{"job": job, **row.as_dict()} for row in rows]
             jobs = dict(sorted({**content["jobs"], job: dict(record)}.items()))
-            before = content.get("provenance", {}).get("files", {})
-            read: dict[str, str] = {**before, **record.get("files", {})}
+            read: dict[str, str] = dict(content.get("provenance", {}).get("files", {}))
+            for each in jobs.values():
+                read.update(each.get("files", {}))
             head = {**self._head, "provenance": {**self._provenance, "files": read}}
             scratch = self.path.with_suffix(".tmp")
             scratch.write_text(_text(head, jobs, others + new), encoding="utf-8")

@@ -60,7 +60,6 @@ Thermostat = Literal["nose-hoover", "bussi", "none"]
 
 HISTORY = 24  # frames before a start that a model is told of, where they are there
 
-WITH_ORACLE = ("s2l", "windows")  # parts that read the oracle files
 SETS: dict[str, tuple[str, ...]] = {
     "md17": tuple(dict.fromkeys((*MOLECULES, *RMD17_MOLECULES))),
     "isomers": ("unseen",),
@@ -410,7 +409,7 @@ def _isomer(isomer: Isomer, path: Path, source: str) -> Series:
         temperature_K=isomer.temperature_K,
         thermostat="bussi",
         engine="xtb" if source == "xtb" else None,
-        files=(path,) if path.is_file() else (),
+        files=(path,),
     )
     test = FrameRange(0, len(isomer))
     return Series(system, isomer.positions, lambda rows: isomer.energies[rows], forces_at, test)
@@ -464,10 +463,17 @@ def data_files(part: str, name: str, model: str = "", isomers: str = "xtb") -> l
         return load(name).system.files
 
     sources: list[Callable[[], Iterable[Path]]] = [of_system]
-    if load is surrogate and name in SURROGATE_MOLECULES and part in WITH_ORACLE:
+    on_surrogate = load is surrogate and name in SURROGATE_MOLECULES
+    if on_surrogate and (part == "s2l" or (part == "windows" and model == "oracle")):
         sources.append(lambda: [find_md17s_oracle(name)])
-    if model == "sgdml":
+    elif model == "sgdml" or (name in SETS["md17"] and model == "oracle"):
         sources.append(lambda: [sgdml_model(name)])
+    if on_surrogate and (part == "distributions" or (part == "s2l" and model == "sgdml")):
+        sources.append(lambda: [sgdml_model(name)])  # energies under the engine
+    if part == "shift":
+        sources.append(lambda: three_bpa("300K").system.files)
+    if part == "consecutive":
+        sources.append(lambda: [load_rmd17(name).path])
     found: list[Path] = []
     for source in sources:
         try:

@@ -225,7 +225,7 @@ def targets(folder: Path) -> str:
         folder: of the results.
     """
     read = cache(partial(_read, folder))
-    lines = [["required", "bound", "met", "worst", "of"]]
+    lines = [["required", "bound", "met", "worst", "places"]]
     held = [(target, target.hold(read)) for target in TARGETS]
     for target, found in held:
         places = f"{found.places - found.missed} of {found.places}" if found.missed else ""

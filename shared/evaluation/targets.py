@@ -1,8 +1,9 @@
 """What is required of the models that ship, held against the rows: `<!-- table targets -->`.
 
-A bound holds for every system, horizon and metric that the rows of it have; the table shows the one
-that is worst. A force field of one molecule stands in for that of all, on its molecule, where the
-requirement is of the better of them.
+Rows of weights that do not ship any more do not count. A bound holds for every system, horizon and
+metric that the rows of it have; the table shows the one that is worst. A force field of one
+molecule stands in for that of all, on its molecule, where the requirement is of the better of them.
+Where errors are set against an engine's, systems without one do not count (azobenzene's sGDML).
 """
 
 from collections.abc import Callable, Mapping
@@ -89,6 +90,7 @@ class Target:
             row
             for row in rows
             if row["value"] is not None
+            and not row.get("former")
             and row["system"] not in self.without
             and (row["n"] or 0) >= self.fewest
             and all(row[key] in values for key, values in wanted)
@@ -165,6 +167,7 @@ TARGETS = (
         {
             "part": ("s2l_real",),
             "model": ("forcefield:md17",),
+            "variant": ("unknown",),
             "metric": ("ARMSE com / best trivial",),
             "horizon": ("100 frames",),
         },
@@ -222,6 +225,7 @@ TARGETS = (
         {
             "part": ("o2o",),
             "model": ("forcefield:isomers", "trajgen:isomers"),
+            "variant": ("nve", "fitted"),
             "system": ("unseen",),
             "metric": (_TO_TRIVIAL,),
             "horizon": ("100 frames", "500 frames"),
@@ -268,7 +272,9 @@ TARGETS = (
         {
             "part": ("distributions",),
             "model": ("trajgen:3bpa-300K",),
+            "variant": ("fitted",),
             "metric": ("stable share",),
+            "horizon": ("20 ps",),
         },
         {"": 0.95},
         at_least=True,

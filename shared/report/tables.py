@@ -122,14 +122,14 @@ def required(held: Sequence[tuple[Target, Found]], caption: str) -> str:
         else:
             kept = f"{found.places - found.missed} of {found.places}"
             stands = (
-                f"<td>{'met' if found.met else f'<b>missed</b> ({kept} met)'}</td>"
+                f"<td>{'yes' if found.met else f'<b>no</b> ({kept})'}</td>"
                 f'<td>{short(found.value)}<span class="interval">{escape(found.where)}</span></td>'
             )
         body += (
             f'<tr><th scope="row">{escape(target.says)}</th><td>{escape(target.bound)}</td>'
             f"{stands}</tr>"
         )
-    head = "".join(f'<th scope="col">{word}</th>' for word in ("required", "bound", "", "worst"))
+    head = "".join(f'<th scope="col">{word}</th>' for word in ("required", "bound", "met", "worst"))
     return scrolling(
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>",

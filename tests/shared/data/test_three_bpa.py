@@ -38,8 +38,12 @@ def test_official_files_come_first(root: Path) -> None:
 
 
 def test_dihedral_slices(root: Path) -> None:
-    with pytest.raises(InputError, match=r"3BPA test_dih_beta120 is not here: fetch .*put it at"):
+    with pytest.raises(
+        InputError, match=r"3BPA test_dih_beta120 is not here: run .*/test_dih, "
+    ) as said:
         load_dihedral_slices()
+    assert "put it at" in str(said.value)
+    assert "3bpa/test_dih.xyz" in str(said.value)
     for k, angle in enumerate((120, 150, 180)):
         put(root / f"test_dih_beta{angle}.xyz", float(k))
     slices = load_dihedral_slices()

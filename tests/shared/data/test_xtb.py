@@ -163,6 +163,12 @@ def test_a_file_of_smiles_makes_a_folder_of_each(
     assert files(tmp_path / "all" / "4") == files(tmp_path / "alone")
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["1", "4"]
     assert main(whole) == 2  # they are there
+    (tmp_path / "file").touch()
+    capsys.readouterr()
+    assert main([*whole[:2], "--out", str(tmp_path / "file"), *options]) == 2
+    said = capsys.readouterr()
+    assert "file: cannot write there" in said.err
+    assert "1: O" not in said.out  # before anything is begun
     listed.write_text("O\n\nN\nCO\n", encoding="utf-8")
     assert main([*whole, "--resume"]) == 0
     assert files(tmp_path / "all" / "4") == files(tmp_path / "alone")

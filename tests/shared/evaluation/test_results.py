@@ -43,7 +43,8 @@ def test_a_job_is_known_by_the_files_it_read(tmp_path: Path) -> None:
     results.put("s2l/ethanol/old", [], record("a"))
     assert results.known("s2l/ethanol/x", "a", {"e.npz": "sha256:1"})
     assert not results.known("s2l/ethanol/x", "a", {"e.npz": "sha256:2"})
-    assert not results.known("s2l/ethanol/x", "a", {})
+    assert results.known("s2l/ethanol/x", "a", {})  # not here, so not known to have changed
+    assert results.known("s2l/ethanol/x", "a", {"another.npz": "sha256:3"})
     assert results.known("s2l/ethanol/old", "a", {"e.npz": "sha256:1"})
 
 
