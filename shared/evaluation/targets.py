@@ -127,6 +127,12 @@ def _surrogate(model: str, variant: str, metric: str, frames: int) -> dict[str, 
 
 
 _TO_TRIVIAL = "RMSE com / best trivial"
+_SPARSE = {
+    "part": ("sparse",),
+    "variant": ("unknown",),
+    "metric": ("RMSE com",),
+    "horizon": ("5 fs", "25 fs", "50 fs"),
+}
 _JSD = tuple(f"{kind} JSD / static-oracle" for kind in ("bond", "angle", "torsion"))
 TARGETS = (
     Target(
@@ -177,13 +183,7 @@ TARGETS = (
     Target(
         "sparse real MD17, ten comparisons or more: force field of all molecules, RMSE / sGDML's",
         "md17",
-        {
-            "part": ("sparse",),
-            "model": ("forcefield:md17",),
-            "variant": ("unknown",),
-            "metric": ("RMSE com",),
-            "horizon": ("5 fs", "25 fs", "50 fs"),
-        },
+        _SPARSE | {"model": ("forcefield:md17",)},
         {"": 1.2},
         over="oracle",
         fewest=10,
@@ -191,17 +191,14 @@ TARGETS = (
     Target(
         "the same, the better of that and the force field of the molecule alone",
         "md17",
-        {
-            "part": ("sparse",),
+        _SPARSE
+        | {
             "model": (
                 "forcefield:md17",
                 "forcefield:md17-aspirin",
                 "forcefield:md17-ethanol",
                 "forcefield:md17-paracetamol",
-            ),
-            "variant": ("unknown",),
-            "metric": ("RMSE com",),
-            "horizon": ("5 fs", "25 fs", "50 fs"),
+            )
         },
         {"": 1.2},
         over="oracle",
