@@ -1,14 +1,16 @@
 """python -m shared.evaluate: what it refuses, and that a second run says the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.config import config_parser, parse_config
+from shared.errors import InputError
 from shared.evaluate import main
 from shared.evaluation.config import PARTS, Evaluation, checked_parts
-from shared.evaluation.results import Results, read_results
+from shared.evaluation.results import Results, Row, read_results
 from shared.evaluation.systems import real_series, sparse_frames, surrogate
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +142,29 @@ def test_data_that_are_not_there(tmp_path: Path, capsys, monkeypatch) -> None:
     assert main([*config(tmp_path, text), "--no-report"]) == 0
     said = capsys.readouterr()
     assert "not measured: s2l/benzene/persistence: benzene has no surrogate" in said.out
+
+
+def test_what_was_measured_stays_when_its_data_go(tmp_path: Path, capsys, monkeypatch) -> None:
+    there = [Row("P1", "s2l", "md17s", "ethanol", "mean", "ARMSE com", 0.5, horizon="10 frames")]
+
+    def measure(*_):
+        if not there:
+            raise InputError("its file is gone")
+        return there.copy()
+
+    monkeypatch.setitem(PARTS, "s2l", replace(PARTS["s2l"], measure=measure))
+    text = "  systems: [ethanol]\n  models: [mean]\n  parts: [s2l]\n"
+    arguments = [*config(tmp_path, text), "--no-report"]
+    assert main(arguments) == 0
+    measured = read_results(tmp_path / "results.json")
+    assert len(measured["rows"]) == 1
+    there.clear()
+    main([*arguments, "--fresh"])
+    kept = read_results(tmp_path / "results.json")
+    assert (kept["rows"], kept["jobs"]) == (measured["rows"], measured["jobs"])
+    # Asked for otherwise, they are another measurement's, and that was not made.
+    main([*arguments, "--evaluation.seed", "1"])
+    assert read_results(tmp_path / "results.json")["rows"] == []
 
 
 @pytest.mark.parametrize("name", ["results.json", "artefacts"])
