@@ -203,12 +203,14 @@ def _verdict(cells: Iterable[Mapping[str, Any]]) -> str:
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     judged = [row for row in rows if row["target"] is not None]
+    models = {row["model"] for row in judged}
     missed: dict[str, list[str]] = {}
     for row in judged:
         if not row["pass"]:
-            missed.setdefault(row["metric"], []).append(row["system"])
+            whose = f"{row['model']}, " if len(models) > 1 else ""
+            missed.setdefault(row["metric"], []).append(f"{whose}{row['system']}")
     text = f"{sum(row['pass'] for row in judged)} of {len(judged)} targets met."
-    where = "; ".join(f"{metric} ({', '.join(systems)})" for metric, systems in missed.items())
+    where = ", ".join(f"{metric} ({'; '.join(places)})" for metric, places in missed.items())
     return f"{text} Missed: {where}." if where else text
 
 

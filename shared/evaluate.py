@@ -129,6 +129,7 @@ def evaluate(
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
     done, bad = [], None
+    not_before = time.time() if fresh else 0.0
     with _progress(len(jobs)) as report:
         for number, (part, name, model) in enumerate(jobs):
             job = f"{part}/{name}/{model}"
@@ -143,6 +144,7 @@ def evaluate(
                 references,
                 variants=evaluation.variants,
                 fresh=fresh,
+                not_before=not_before,
                 command=command,
                 report=partial(_say, report, number, job),
             )
@@ -176,6 +178,7 @@ def _measured(
     *,
     variants: Sequence[str],
     fresh: bool,
+    not_before: float,
     command: str,
     report: Callable[[str], None],
 ) -> InputError | None:
@@ -199,7 +202,7 @@ def _measured(
         return None
     began, skipped, bad = time.monotonic(), None, None
     try:
-        context = Context(folder, seed, report, references)
+        context = Context(folder, seed, report, references, not_before)
         rows = PARTS[part].measure(candidate, name, settings, context)
     except (Skip, InputError) as reason:
         # The record is released: it names no folder of this machine.

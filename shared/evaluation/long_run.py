@@ -21,7 +21,7 @@ from shared.state import PhaseState, Propagator
 from shared.units import FS_PER_PS
 from shared.writers import ResumePoint, load_state, save_state
 
-__all__ = ["ENERGIES", "GROUPS", "LongRun", "long_run", "run_folder"]
+__all__ = ["ENERGIES", "GROUPS", "STATE", "LongRun", "long_run", "run_folder"]
 
 Float = npt.NDArray[np.float64]
 
@@ -29,6 +29,7 @@ GROUPS = ("all", "hydrogen", "heavy")
 ENERGIES = ("potential", "conserved")
 JUDGED_FROM = 0.2  # share of the simulation that is left out: 20 of 100 ps
 FLUSH_PS = 5.0
+STATE = "run.state.npz"  # what an interrupted simulation goes on from
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def long_run(
     """
     shape = (n_frames, start.n_replicas, start.n_atoms, 3)
     done, mode = 0, "w+"
-    if (run / "run.state.npz").exists():
+    if (run / STATE).exists():
         point = load_state(run / "run")
         start, done, mode = point.state, point.n_frames, "r+"
         if "bath_eV" in point.extra and hasattr(propagator, "bath"):

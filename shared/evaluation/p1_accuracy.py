@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import InputError
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
+from shared.evaluation.oracles import Oracle
 from shared.evaluation.results import Row, not_within
 from shared.evaluation.rollout import (
     ALIGNMENTS,
@@ -80,6 +82,27 @@ def trivial_errors(
             candidate, past, "", truth, reach, stride, context, alignments=("com",)
         )
     return found
+
+
+def oracle_errors(
+    past: Past, truth: Truth, reach: Int, context: Context
+) -> Callable[[Variant, int], RolledErrors | None]:
+    """(variant, stride) -> errors (com) of the dynamic oracle from the same starts at the same
+    frames; None where there is none, or its engine is not at hand."""
+
+    def errors(variant: Variant, stride: int) -> RolledErrors | None:
+        oracle = Oracle()
+        try:
+            if variant not in oracle.variants(past.system):
+                return None
+            context.report("the oracle beside it")
+            return roll_errors(
+                oracle, past, variant, truth, reach, stride, context, alignments=("com",)
+            )
+        except InputError:
+            return None
+
+    return errors
 
 
 def measure_accuracy(

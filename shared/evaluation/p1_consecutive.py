@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shared.data.splits import FrameRange, evenly_spaced_starts
 from shared.evaluation.candidates import Candidate
-from shared.evaluation.p1_accuracy import measure_accuracy
+from shared.evaluation.p1_accuracy import measure_accuracy, oracle_errors
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import HISTORY, real_series
@@ -53,13 +53,15 @@ def measure(candidate: Candidate, name: str, settings: Consecutive, context: Con
     def truth(starts: npt.NDArray[np.int64], after: int) -> npt.NDArray[np.float64]:
         return series.truth(rows[starts], after)
 
+    past, reach = series.past(rows), np.full(len(rows), longest)
     return measure_accuracy(
         "consecutive",
         candidate,
-        series.past(rows),
+        past,
         truth,
-        np.full(len(rows), longest),
+        reach,
         settings.horizons,
         settings.interval_fs,
         context,
+        oracle=oracle_errors(past, truth, reach, context),
     )

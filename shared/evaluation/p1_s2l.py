@@ -12,11 +12,10 @@ import numpy.typing as npt
 from shared.data.md17 import SURROGATE_MOLECULES
 from shared.data.splits import FrameRange, evenly_spaced_starts
 from shared.errors import InputError
-from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.oracles import Oracle
-from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble
+from shared.evaluation.candidates import Candidate
+from shared.evaluation.p1_accuracy import measure_accuracy, measure_ensemble, oracle_errors
 from shared.evaluation.results import Row
-from shared.evaluation.rollout import Context, RolledErrors, Skip, roll_errors
+from shared.evaluation.rollout import Context, Skip
 from shared.evaluation.systems import SETS, Series, surrogate
 from shared.evaluation.trivial import TRIVIAL
 
@@ -85,12 +84,6 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
     def truth(starts: npt.NDArray[np.int64], after: int) -> npt.NDArray[np.float64]:
         return series.truth(rows[starts], after)
 
-    def oracle(variant: Variant, stride: int) -> RolledErrors | None:
-        known = Oracle()
-        if settings.starts > ORACLE_STARTS or variant not in known.variants(past.system):
-            return None
-        return roll_errors(known, past, variant, truth, reach, stride, context, alignments=("com",))
-
     found = measure_accuracy(
         "s2l",
         candidate,
@@ -100,7 +93,7 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
         settings.horizons,
         settings.interval_fs,
         context,
-        oracle=oracle,
+        oracle=oracle_errors(past, truth, reach, context),  # files: of their own starts alone
         with_sum=True,
         note=_NOTES.get(series.system.thermostat, ""),
     )

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from shared.data.splits import SHORT_TO_LONG
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.p1_accuracy import row_of, trivial_errors
+from shared.evaluation.oracles import Oracle
+from shared.evaluation.p1_accuracy import oracle_errors, row_of, trivial_errors
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
 from shared.evaluation.statistics import PooledErrors
@@ -120,6 +121,9 @@ def _rows(
     )
     row = partial(row_of("sparse", "P1", system, candidate, variant))
     errors, still = rolled.pooled("com"), trivial["persistence"].pooled("com")
+    oracle = None
+    if candidate.name not in (*TRIVIAL, Oracle.name):
+        oracle = oracle_errors(past, truth, reach, context)(variant, stride)
     later = sparse.data.frames[starts] >= SHORT_TO_LONG.train.stop
     errors_later, still_later = (
         PooledErrors(one.squared["com"][later, 0]) for one in (rolled, trivial["persistence"])
@@ -144,6 +148,9 @@ def _rows(
                 **where,
             ),
         ]
+        if oracle is not None and oracle.pooled("com").counts[at]:
+            of_oracle = errors.estimate(at, relative_to=oracle.pooled("com"))
+            rows.append(row(of_oracle, metric="RMSE com / oracle", **where))
         if errors_later.counts[at] >= FEWEST:
             ratio_later = errors_later.estimate(at, relative_to=still_later)
             rows.append(row(ratio_later, metric=f"RMSE com / persistence, {LATER}", **where))

@@ -43,12 +43,14 @@ class Context:
         seed: of all that is random.
         report: called now and then with a line on how far a measurement is.
         references: trajectories of systems whose data have none.
+        not_before: simulations on disk from before this time are made anew, s since the epoch.
     """
 
     folder: Path
     seed: int = 0
     report: Callable[[str], None] = lambda line: None
     references: References = field(default_factory=References)
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

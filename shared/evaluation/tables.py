@@ -229,11 +229,11 @@ def targets(folder: Path) -> str:
     held = [(target, target.hold(read)) for target in TARGETS]
     for target, found in held:
         places = f"{found.places - found.missed} of {found.places}" if found.missed else ""
-        if found.met is None or found.value is None:
+        if found.worst is None:
             lines.append([target.says, target.bound, "not measured", "", ""])
             continue
         met = "yes" if found.met else f"**no** ({places})"
-        worst = f"{_number(found.value)} ({found.where})"
+        worst = f"{_cell(vars(found.worst), True)}, {found.where}"
         lines.append([target.says, target.bound, met, worst, str(found.places)])
     count = sum(found.met is True for _, found in held)
     return f"{_markdown(lines)}\n\n{count} of {len(held)} targets met."

@@ -117,13 +117,16 @@ def required(held: Sequence[tuple[Target, Found]], caption: str) -> str:
     """What is required, whether it is met, and the worst of what it is required of."""
     body = ""
     for target, found in held:
-        if found.value is None:
+        if found.worst is None:
             stands = '<td>not measured</td><td class="empty">–</td>'
         else:
             kept = f"{found.places - found.missed} of {found.places}"
+            low, high = found.worst.low, found.worst.high
+            between = "" if low is None or high is None else f"{short(low)}–{short(high)}"
+            where = escape(", ".join(filter(None, (between, found.where))))
             stands = (
                 f"<td>{'yes' if found.met else f'<b>no</b> ({kept})'}</td>"
-                f'<td>{short(found.value)}<span class="interval">{escape(found.where)}</span></td>'
+                f'<td>{short(found.worst.value)}<span class="interval">{where}</span></td>'
             )
         body += (
             f'<tr><th scope="row">{escape(target.says)}</th><td>{escape(target.bound)}</td>'

@@ -10,6 +10,7 @@ from shared.checkpoint import load
 from shared.errors import InputError
 from shared.evaluation.artefacts import index, save_artefact
 from shared.evaluation.results import Results, Row, beyond, not_within
+from shared.evaluation.statistics import Estimate
 from shared.evaluation.tables import FOLDER, documents, fill, filled, matrix, pivot, targets
 from shared.evaluation.targets import TARGETS, Found, Target
 
@@ -242,7 +243,7 @@ def test_a_target_is_as_good_as_its_worst_place() -> None:
     def rows(name: str) -> list[dict]:
         assert name == "md17"
         found = [
-            row("a", 0.2, n=20),
+            row("a", 0.2, n=20, low=0.1, high=0.5),
             row("a", 0.9, system="uracil", n=20),
             row("own", 0.4, system="uracil", n=20),
             row("a", 5.0, system="toluene", n=20),
@@ -257,12 +258,12 @@ def test_a_target_is_as_good_as_its_worst_place() -> None:
     common = {"fewest": 10, "without": ("toluene",)}
     target = Target("x", "md17", query, {"": 0.3}, **common)
     found = target.hold(rows)
-    assert found == Found(False, 0.4, "uracil, 100 frames", 2, 1)
+    assert found == Found(False, Estimate(0.4, None, None, 20), "uracil, 100 frames", 2, 1)
     assert Target("x", "md17", query, {"100 frames": 0.4}, **common).hold(rows).met
     over = Target("x", "md17", query, {"": 0.5}, over="engine", **common).hold(rows)
-    assert over == Found(True, 0.5, "ethanol, 100 frames", 2, 0)
+    assert over == Found(True, Estimate(0.5, 0.25, 1.25, 20), "ethanol, 100 frames", 2, 0)
     least = Target("x", "md17", query, {"": 0.5}, at_least=True, **common).hold(rows)
-    assert least == Found(False, 0.2, "ethanol, 100 frames", 2, 1)
+    assert least == Found(False, Estimate(0.2, 0.1, 0.5, 20), "ethanol, 100 frames", 2, 1)
     assert Target("x", "md17", query | {"model": ("b",)}, {"": 1.0}).hold(rows) == Found(None)
 
 

@@ -1,5 +1,6 @@
 """P2 from torsion scans, on an invented 3BPA file and a molecule that stands still."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_other_starts_make_another_simulation(trained: Path, tmp_path: Path) -> 
     moved = replace(on, positions=on.positions[::-1].copy())
     other = simulated(still, moved, "nve", settings, context)
     assert not np.array_equal(other.frames, first.frames)
+
+
+def test_a_fresh_measurement_simulates_again(trained: Path, tmp_path: Path) -> None:
+    starts, settings = three_bpa_starts("torsion-scan"), Stability(replicas=2, length_ps=0.01)
+    begun = []
+    for not_before in (0.0, 0.0, time.time() + 60.0):
+        still, context = Still(), Context(tmp_path / "out", not_before=not_before)
+        simulated(still, starts, "nve", settings, context)
+        begun.append(hasattr(still, "begun"))
+    assert begun == [True, False, True]
 
 
 def test_isomers_are_those_of_the_set_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
