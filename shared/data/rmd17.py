@@ -21,7 +21,7 @@ from shared.data.npz import ArrayFile, ConvertedRows
 from shared.errors import InputError
 from shared.units import KCAL_PER_MOL_IN_EV
 
-__all__ = ["MOLECULES", "RMD17Frames", "load_rmd17", "read_rmd17"]
+__all__ = ["MOLECULES", "RMD17Frames", "load_rmd17", "read_rmd17", "timestep_fs"]
 
 MOLECULES = (
     "aspirin",
@@ -95,7 +95,12 @@ def load_rmd17(molecule: str) -> RMD17Frames:
         source=f"{_SITE} ({name} in its archive)",
         name="rmd17",
     )
-    return read_rmd17(path, source=f"rMD17 {molecule}", interval_fs=_TIMESTEP_FS.get(molecule, 0.5))
+    return read_rmd17(path, source=f"rMD17 {molecule}", interval_fs=timestep_fs(molecule))
+
+
+def timestep_fs(molecule: str) -> float:
+    """Between frames of MD17 as they are numbered."""
+    return _TIMESTEP_FS.get(molecule, 0.5)
 
 
 def read_rmd17(

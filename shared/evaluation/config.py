@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.data.rmd17 import timestep_fs
+from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
 from shared.evaluation import (
     p1_consecutive,
@@ -138,7 +140,8 @@ def checked_parts(
             for_systems = check_systems(evaluation.data, chosen.systems)
         for_models = names if chosen.models is None else chosen.models
         plan.append((part, list(for_systems), list(for_models)))
-        _check_interval(part, evaluation.data, chosen)
+        for name in for_systems:
+            _check_interval(part, name, _spacing_fs(part, name, evaluation), chosen)
         _check_numbers(part, chosen)
     wanted = dict.fromkeys(model for _, _, models in plan for model in models)
     if not wanted:
@@ -185,9 +188,18 @@ _POSITIVE = (
 _REFERENCE_FS = {"md17": 0.5, "isomers": 1.0, "3bpa": 0.5}
 
 
-def _check_interval(part: str, data: str, settings: Any) -> None:
+def _spacing_fs(part: str, name: str, evaluation: Evaluation) -> float:
+    """Time between frames of what a part compares a system with."""
+    if part in ("sparse", "s2l_real"):
+        return timestep_fs(name)
+    if part in ("s2l", "distributions") and name in evaluation.trajectories:
+        path = evaluation.trajectories[name]
+        return frame_interval(path, read_trajectory(path))
+    return _REFERENCE_FS[evaluation.data]
+
+
+def _check_interval(part: str, system: str, reference: float, settings: Any) -> None:
     """An interval must be a whole number of the reference's frames."""
-    reference = _REFERENCE_FS[data]
     given: Sequence[float] = getattr(settings, "gaps_fs", [])
     interval = getattr(settings, "interval_fs", None)
     wished = [] if interval is None else [interval]
@@ -197,7 +209,7 @@ def _check_interval(part: str, data: str, settings: Any) -> None:
             if not (0.5 <= ratio < math.inf and abs(ratio - round(ratio)) < 1e-6):
                 raise InputError(
                     f"{part}.{name}: {value:g} fs is no multiple of the {reference:g} fs between "
-                    f"frames of {data}"
+                    f"frames of {system}"
                 )
 
 

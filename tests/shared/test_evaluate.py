@@ -42,6 +42,7 @@ def config(folder: Path, text: str = "", data: str = "md17") -> list[str]:
         ("  models: ['trajgen:']\n", "the checkpoint has no name; shipped ones: 3bpa"),
         ("  models: [trajgen]\n", "the checkpoint has no name; shipped ones: 3bpa"),
         ("  seed: -1\n", "evaluation.seed must be 0 or more"),
+        ("  systems: [azobenzene]\nsparse: {interval_fs: 2.5}\n", "multiple of the 1 fs"),
         ("windows: {interval_fs: .nan}\n", "windows.interval_fs: nan fs is no multiple"),
         ("windows: {interval_fs: .inf}\n", "windows.interval_fs: inf fs is no multiple"),
         ("windows: {interval_fs: 0}\n", "windows.interval_fs: 0 fs is no multiple"),

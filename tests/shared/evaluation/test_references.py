@@ -130,6 +130,13 @@ def test_blocks_are_windows_of_independent_trajectories(root: Path) -> None:
         References({"300K": str(whole)}, "xtb", {"300K": [str(coarse)]}).independent("300K")
 
 
+def test_an_interval_that_does_not_divide_the_trajectory(root: Path, capsys) -> None:
+    path = written(root, "extxyz", 60, interval_fs=2.0)
+    assert main(config(root, trajectories={"300K": str(path)}, engine="xtb")) == 2
+    assert "s2l.interval_fs: 5 fs is no multiple of the 2 fs" in capsys.readouterr().err
+    assert not (root / "r.json").exists()
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
