@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.metrics.armse import centre
-from shared.report.models import Key, Looks
+from shared.report.models import Key, Looks, family
 from shared.report.source import Artefact, Source
 from shared.units import masses
 
@@ -55,7 +55,7 @@ class Clip:
 
 
 def clips(source: Source, looks: Looks, frames: int = _FRAMES) -> list[Clip]:
-    """The trajectories of an evaluation, each with its reference.
+    """The trajectories of an evaluation, each with its reference; of learned models first.
 
     Args:
         source: rows and artefacts.
@@ -69,7 +69,8 @@ def clips(source: Source, looks: Looks, frames: int = _FRAMES) -> list[Clip]:
     result = []
     for (data, system), found in systems.items():
         reference = next((found[key] for key in found if key.model == "reference"), None)
-        for key in looks.sort(key for key in found if key.model != "reference"):
+        keys = looks.sort(key for key in found if key.model != "reference")
+        for key in sorted(keys, key=lambda key: family(key.model) != "learned"):
             clip = _clip(data, system, key, found[key], reference, frames)
             result.extend([] if clip is None else [clip])
     return result

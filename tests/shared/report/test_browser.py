@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from shared.evaluate import main
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
     pytest.mark.skipif(
         importlib.util.find_spec("playwright") is None,
@@ -51,6 +52,13 @@ class Visit:
         if message.type in ("error", "warning") and "GPU stall" not in message.text:
             self.problems.append(message.text)
 
+    def went_well(self) -> None:
+        """Nothing on the console, nothing asked of the network."""
+        assert self.problems == []
+        own = ("file:", "data:", "blob:")
+        assert [url for url in self.requests if not url.startswith(own)] == []
+        assert len([url for url in self.requests if url.startswith("file:")]) == 1
+
     def picture(self, name: str) -> dict[str, float]:
         return self.page.evaluate(PICTURE, name)
 
@@ -59,24 +67,27 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def visit(report: Path) -> Iterator[Visit]:
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     # Software rendering: there is no graphics card where tests run, and no sandbox for root.
     arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield Visit(browser, report)
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Any, report: Path) -> Visit:
+    return Visit(browser, report)
 
 
 @pytest.fixture(autouse=True)
 def _no_problems(visit: Visit) -> Iterator[None]:
-    """Whatever a test does: nothing on the console, nothing asked of the network."""
+    """Whatever a test does."""
     yield
-    assert visit.problems == []
-    assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert len([url for url in visit.requests if url.startswith("file:")]) == 1
+    visit.went_well()
 
 
 def test_both_molecules_are_drawn(visit: Visit) -> None:
@@ -169,3 +180,20 @@ def test_choices_show_the_panels_that_agree(visit: Visit) -> None:
     visit.page.locator("input[value=aligned]").press("Space")
     assert panels.count() == 3
     assert panels.first.get_attribute("data-alignment") == "aligned"
+
+
+@pytest.mark.data
+def test_the_report_of_a_real_evaluation(browser: Any, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "evaluation:\n  name: real\n  data: md17\n  systems: [ethanol]\n  parts: [s2l, windows]\n"
+        "  models: [persistence, oracle, 'trajgen:md17s']\n"
+        f"  results: {tmp_path}/real.json\n  artefacts: {tmp_path}\n"
+    )
+    assert main(["--config", str(config), "--quick"]) == 0
+    page = Visit(browser, tmp_path / "quick.html")
+    for name in ("generated", "reference"):
+        assert 0.02 < page.picture(name)["share"] < 0.9
+    assert "trajgen:md17s" in page.text("viewer-generated-name")
+    assert page.page.locator("#s2l-1 figure:not([hidden])").count() == 1
+    page.went_well()
