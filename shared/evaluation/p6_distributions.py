@@ -187,7 +187,8 @@ def _oracle_rows(candidate: Candidate, series: Series, reference: _Reference) ->
 
 
 def _distance_rows(row: Callable[..., Row], run: LongRun, reference: _Reference) -> list[Row]:
-    """Each window's mean distance to the blocks; the windows are what is drawn anew."""
+    """Each window's mean distance to the blocks; the windows are what is drawn anew, so that an
+    interval is one for these blocks."""
     off: dict[str, list[float]] = {kind: [] for kind in DISTANCES}
     for windows in run.windows(reference.length):
         signatures = reference.signatures(windows)
