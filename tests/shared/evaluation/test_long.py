@@ -11,6 +11,7 @@ from shared.evaluation.p5_long import EGNO, Long, measure
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import HISTORY
 from shared.evaluation.trivial import TRIVIAL
+from tests.shared.evaluation.test_rollout import Exact
 
 SETTINGS = Long(starts=3, frames=80, interval_fs=2.5)
 
@@ -42,6 +43,20 @@ def test_final_frame_and_mean_over_eight_of_the_heavy_atom(spring, measured) -> 
     assert row.unit == "1e-2 Å²"
     assert found["persistence", "S2T, random starts"].value == pytest.approx(squares.mean())
     assert ("persistence", "S2S, contiguous starts") in found
+
+
+def test_what_is_told_the_most_and_what_the_protocol_tells(
+    spring, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(p5_long, "load_series", lambda name, context: spring)
+
+    class Told(Exact):
+        def variants(self, system):
+            return ("fitted", "nve", "unknown")
+
+    rows = measure(Told(spring, 0.01), "spring", SETTINGS, Context(tmp_path))
+    assert {row.variant for row in rows} == {"fitted", "unknown"}
+    assert [row.value for row in rows] == pytest.approx([1e-2] * 8)  # 0.01² Å² a coordinate
 
 
 def test_published_figures_stand_beside(measured) -> None:
