@@ -85,15 +85,15 @@ def trivial_errors(
 
 
 def oracle_errors(
-    past: Past, truth: Truth, reach: Int, context: Context
+    candidate: Candidate, past: Past, truth: Truth, reach: Int, context: Context
 ) -> Callable[[Variant, int], RolledErrors | None]:
-    """(variant, stride) -> errors (com) of the dynamic oracle from the same starts at the same
-    frames; None where there is none, or its engine is not at hand."""
+    """(variant, stride) -> errors (com) of the dynamic oracle from a candidate's starts at the same
+    frames; None where there is none, its engine is not at hand, or it is the candidate."""
 
     def errors(variant: Variant, stride: int) -> RolledErrors | None:
         oracle = Oracle()
         try:
-            if variant not in oracle.variants(past.system):
+            if candidate.name == oracle.name or variant not in oracle.variants(past.system):
                 return None
             context.report("the oracle beside it")
             return roll_errors(

@@ -63,5 +63,5 @@ def measure(candidate: Candidate, name: str, settings: Consecutive, context: Con
         settings.horizons,
         settings.interval_fs,
         context,
-        oracle=oracle_errors(past, truth, reach, context),
+        oracle=oracle_errors(candidate, past, truth, reach, context),
     )

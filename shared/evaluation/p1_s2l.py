@@ -93,7 +93,7 @@ def measure(candidate: Candidate, name: str, settings: S2L, context: Context) ->
         settings.horizons,
         settings.interval_fs,
         context,
-        oracle=oracle_errors(past, truth, reach, context),  # files: of their own starts alone
+        oracle=oracle_errors(candidate, past, truth, reach, context),
         with_sum=True,
         note=_NOTES.get(series.system.thermostat, ""),
     )

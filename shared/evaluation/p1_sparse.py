@@ -17,7 +17,6 @@ import numpy.typing as npt
 from shared.data.splits import SHORT_TO_LONG
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.oracles import Oracle
 from shared.evaluation.p1_accuracy import oracle_errors, row_of, trivial_errors
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
@@ -121,9 +120,7 @@ def _rows(
     )
     row = partial(row_of("sparse", "P1", system, candidate, variant))
     errors, still = rolled.pooled("com"), trivial["persistence"].pooled("com")
-    oracle = None
-    if candidate.name not in (*TRIVIAL, Oracle.name):
-        oracle = oracle_errors(past, truth, reach, context)(variant, stride)
+    oracle = oracle_errors(candidate, past, truth, reach, context)(variant, stride)
     later = sparse.data.frames[starts] >= SHORT_TO_LONG.train.stop
     errors_later, still_later = (
         PooledErrors(one.squared["com"][later, 0]) for one in (rolled, trivial["persistence"])

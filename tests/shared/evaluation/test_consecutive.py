@@ -13,7 +13,9 @@ from tests.shared.evaluation.test_rollout import Exact
 
 def test_ratios_to_the_oracle_from_the_same_starts(spring, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(p1_consecutive, "real_series", lambda name: spring)
-    monkeypatch.setattr(p1_accuracy, "Oracle", lambda: Exact(spring, off=0.02))
+    oracle = Exact(spring, off=0.02)
+    oracle.name = "oracle"
+    monkeypatch.setattr(p1_accuracy, "Oracle", lambda: oracle)
     settings = Consecutive(horizons=[10, 20], starts=5, interval_fs=1.0, frames=300)
     rows = measure(Exact(spring, off=0.01), "spring", settings, Context(tmp_path))
     found = {(row.metric, row.horizon): row for row in rows}
