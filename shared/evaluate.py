@@ -35,7 +35,7 @@ __all__ = ["evaluate", "main"]
 PROGRAM = "shared.evaluate"
 _SWITCHES = {  # beside the keys of the config
     "--quick": "a subset of about a minute: does it run?",
-    "--fresh": "measure again what the results file has",
+    "--fresh": "measure and simulate again what is there, from the beginning",
     "--no-report": "leave the HTML report beside the results out",
 }
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             command=command,
         )
 
-    return exit_code(PROGRAM, act, "the same command goes on")
+    return exit_code(PROGRAM, act, "the same command, without --fresh, goes on")
 
 
 def evaluate(

@@ -93,13 +93,16 @@ def oracle_errors(
     def errors(variant: Variant, stride: int) -> RolledErrors | None:
         oracle = Oracle()
         try:
-            if candidate.name == oracle.name or variant not in oracle.variants(past.system):
+            if candidate.name in (oracle.name, past.system.engine):
+                return None
+            if variant not in oracle.variants(past.system):
                 return None
             context.report("the oracle beside it")
             return roll_errors(
                 oracle, past, variant, truth, reach, stride, context, alignments=("com",)
             )
-        except InputError:
+        except InputError as reason:
+            context.report(f"no oracle beside it: {reason}")
             return None
 
     return errors

@@ -48,8 +48,8 @@ class Target:
         query: column -> values that rows may have.
         bounds: by horizon, or by metric; "" for all.
         at_least: the bound is from below.
-        over: rows are divided by those that this model has of the same system, metric and horizon;
-            what is published has no interval, so that theirs are divided, too.
+        over: rows, and their intervals, are divided by the one row that this model has of the same
+            part, system, metric and horizon, such as what is published.
         fewest: rows with fewer `n` do not count.
         without: systems that do not count.
     """

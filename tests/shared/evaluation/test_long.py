@@ -50,12 +50,18 @@ def test_what_is_told_the_most_and_what_the_protocol_tells(
 ) -> None:
     monkeypatch.setattr(p5_long, "load_series", lambda name, context: spring)
 
+    told = []
+
     class Told(Exact):
         def variants(self, system):
             return ("fitted", "nve", "unknown")
 
+        def start(self, past, variant, samples, seed):
+            told.append(variant)
+            return super().start(past, variant, samples, seed)
+
     rows = measure(Told(spring, 0.01), "spring", SETTINGS, Context(tmp_path))
-    assert {row.variant for row in rows} == {"fitted", "unknown"}
+    assert {row.variant for row in rows} == {"fitted", "unknown"} == set(told)
     assert [row.value for row in rows] == pytest.approx([1e-2] * 8)  # 0.01² Å² a coordinate
 
 

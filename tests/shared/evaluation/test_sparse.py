@@ -8,7 +8,7 @@ import pytest
 
 from shared.data.splits import FrameRange
 from shared.errors import InputError
-from shared.evaluation import p1_sparse
+from shared.evaluation import p1_accuracy, p1_sparse
 from shared.evaluation.p1_sparse import FEWEST, LATER, THIRD_WITHIN, Sparse, measure
 from shared.evaluation.rollout import Context, Skip
 from shared.evaluation.systems import SparseFrames
@@ -81,6 +81,33 @@ def test_few_pairs_are_no_comparison(spring, sparse, tmp_path: Path) -> None:
     assert measure(TRIVIAL["persistence"](), "spring", fewer, Context(tmp_path)) == []
     with pytest.raises(InputError, match="gaps_fs"):
         measure(Exact(spring), "spring", Sparse(gaps_fs=[5.3]), Context(tmp_path))
+
+
+def test_the_oracle_stands_beside_from_the_same_pairs(
+    spring, sparse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Exact(spring, 2 * OFF)
+    oracle.name = "oracle"
+    monkeypatch.setattr(p1_accuracy, "Oracle", lambda: oracle)
+    settings, context = Sparse(gaps_fs=[5.0], interval_fs=1.0), Context(tmp_path)
+    (ratio,) = (
+        row
+        for row in measure(Exact(spring, OFF), "spring", settings, context)
+        if row.metric == "RMSE com / oracle"
+    )
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert ratio.n == len(compared(sparse, 10))
+    assert not any("oracle" in row.metric for row in measure(oracle, "spring", settings, context))
+
+    def absent(*_):
+        raise InputError("its engine is not here")
+
+    oracle.propagator = absent
+    said: list[str] = []
+    rows = measure(Exact(spring, OFF), "spring", settings, Context(tmp_path, report=said.append))
+    assert rows
+    assert not any("oracle" in row.metric for row in rows)
+    assert said[-1] == "no oracle beside it: its engine is not here"
 
 
 def test_a_friction_is_fitted_where_a_third_frame_is_near(spring, sparse, tmp_path: Path) -> None:

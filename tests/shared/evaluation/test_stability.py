@@ -118,3 +118,5 @@ def test_the_engine_of_a_reference_is_one_of_its_files(
         path.touch()
     assert data_files("s2l", "ethanol", "sgdml") == wanted
     assert data_files("stability", "ethanol", "persistence") == []
+    for part in ("sparse", "consecutive"):
+        assert data_files(part, "ethanol", "forcefield:md17") == wanted[1:]
