@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from shared.data.rmd17 import timestep_fs
-from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
 from shared.evaluation import (
     p1_consecutive,
@@ -28,6 +27,7 @@ from shared.evaluation import (
     p7_cost,
 )
 from shared.evaluation.candidates import Candidate, Variant, limit, open_candidate
+from shared.evaluation.references import engine_series
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context
 from shared.evaluation.systems import check_systems
@@ -193,8 +193,8 @@ def _spacing_fs(part: str, name: str, evaluation: Evaluation) -> float:
     if part in ("sparse", "s2l_real"):
         return timestep_fs(name)
     if part in ("s2l", "distributions") and name in evaluation.trajectories:
-        path = evaluation.trajectories[name]
-        return frame_interval(path, read_trajectory(path))
+        path, engine = evaluation.trajectories[name], str(evaluation.engine)
+        return engine_series(name, path, engine).system.interval_fs  # kept for the measurement
     return _REFERENCE_FS[evaluation.data]
 
 
