@@ -17,35 +17,47 @@ from trajgen.rollout import Generator
 
 __all__ = ["GeneratorCandidate", "open_candidate"]
 
+_RELAXATION_FS = 500.0  # of the thermostat of `nvt`
+
 
 class GeneratorCandidate:
     """A checkpoint with its own lag, sampler and steps, fine-tuned weights where they ship.
 
     Of the past it takes the velocity, and (`fitted`) the acceleration that shows the friction; a
-    one-step predictor takes the velocity alone, and nothing of it is random.
+    one-step predictor takes the velocity alone, and nothing of it is random. Where the reference
+    has no friction of its own to learn, `nvt` holds its temperature besides.
     """
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         self.name, self._checkpoint = name, checkpoint
         self.weights: dict[str, str] = {}
-        predictor = checkpoint.config.kind == "regression"
-        self._variants: tuple[Variant, ...] = ("unknown",) if predictor else ("fitted", "unknown")
-        self.random: tuple[Variant, ...] = () if predictor else self._variants
+        self._predictor = checkpoint.config.kind == "regression"
+        self.random: tuple[Variant, ...] = () if self._predictor else ("fitted", "unknown", "nvt")
         beside = [checkpoint.folder, *_specialists(checkpoint)]
         self.identity = " ".join(open_checkpoint(str(f)).config.weights_sha256 for f in beside)
         self._built: dict[str, Generator] = {}
 
     def variants(self, system: System) -> tuple[Variant, ...]:
-        return self._variants
+        if self._predictor:
+            return ("unknown",)
+        held: tuple[Variant, ...] = () if system.thermostat == "nose-hoover" else ("nvt",)
+        return ("fitted", "unknown", *held)
 
     def step_fs(self, system: System) -> float:
         return self.propagator(system, "fitted").lag_fs
 
     def propagator(self, system: System, variant: Variant) -> Generator:
         chosen, _ = choose(self._checkpoint, system.numbers, system.reference)
-        key = f"{chosen.config.name} {system.data} {system.name}"
+        held = variant == "nvt"
+        key = f"{chosen.config.name} {system.data} {system.name}{' nvt' * held}"
         if key not in self._built:
-            made = Generator(build(chosen), chosen.config, reference=system.reference)
+            made = Generator(
+                build(chosen),
+                chosen.config,
+                reference=system.reference,
+                thermostat_time_fs=_RELAXATION_FS if held else None,
+                thermostat_temperature_K=system.temperature_K,
+            )
             self._built = {key: made}
         self.weights = {chosen.config.name: chosen.config.weights_sha256}  # of this system
         return self._built[key]
@@ -55,7 +67,7 @@ class GeneratorCandidate:
         state = PhaseState(past.system.numbers, x[:, -1], velocities_at_start(past))
         interval = past.system.interval_fs
         back = round(generator.acceleration_interval_fs / interval)
-        if variant == "fitted" and x.shape[1] >= back + 3:
+        if variant != "unknown" and x.shape[1] >= back + 3:
             before = backward_velocity(x[:, -1 - back], x[:, -2 - back], x[:, -3 - back], interval)
             state = replace(state, previous_velocities=before, previous_interval_fs=back * interval)
         arrays = ("positions", "velocities", "previous_velocities")

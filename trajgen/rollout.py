@@ -25,11 +25,12 @@ from torch import Tensor
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
-from shared.kinetics import temperature
+from shared.kinetics import bussi_scale, kinetic_energy, temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
+from shared.start import degrees_of_freedom
 from shared.state import PhaseState
 from shared.topology import bonds_of_classes
-from shared.units import masses
+from shared.units import KB_EV_PER_K, masses
 from trajgen.kernel import TransitionKernel, cast
 from trajgen.load import acceleration_interval, recognise
 from trajgen.mechanics import conserve_angular_momentum
@@ -54,9 +55,10 @@ class Generator:
             None: the start's. Give those of the first start when resuming.
         keep_angular_momentum: project velocities so that L(t + Δ) is L(t); None: as the checkpoint
             was trained.
-        thermostat_time_fs: relaxation time of a weak-coupling thermostat (Berendsen 1984) that
-            holds `thermostat_temperature_K`; None: no thermostat.
-        thermostat_temperature_K: its temperature; None: that of the training data.
+        thermostat_time_fs: relaxation time of a thermostat, stochastic velocity rescaling
+            (`shared.kinetics.bussi_scale`), that holds `thermostat_temperature_K`; None: none.
+        thermostat_temperature_K: its temperature, in the convention of the checkpoint; None: that
+            of the training data.
         compile: compile the network; None: where the run is long enough to pay for it.
         device: where the network runs.
 
@@ -98,9 +100,14 @@ class Generator:
             keep_angular_momentum = bool(defaults.get("keep_angular_momentum", False))
         self.keep_angular_momentum = keep_angular_momentum
         self.thermostat_time_fs = thermostat_time_fs
-        self.thermostat_temperature_K = thermostat_temperature_K or config.temperature_K
+        if thermostat_temperature_K is None:
+            thermostat_temperature_K = config.temperature_K
+        self.thermostat_temperature_K = thermostat_temperature_K
         if thermostat_time_fs is not None and self.thermostat_temperature_K is None:
-            raise InputError(f"checkpoint {config.name} has no temperature for the thermostat")
+            raise InputError(
+                f"checkpoint {config.name} has no temperature of its own for the thermostat; "
+                "give one"
+            )
         self.compile, self.device = compile, device
         self.acceleration_interval_fs = acceleration_interval(config, self.lag_fs)
 
@@ -198,6 +205,9 @@ class _State:
 
         self.types = torch.tensor([index[c] for c in classes], device=device).repeat(r, 1)
         self.masses = tensor(masses(start.numbers))
+        self.dof = 0
+        if generator.thermostat_time_fs is not None:
+            self.dof = degrees_of_freedom(generator.config, start.numbers, reference)
         modes = model.modes
         self.order = None if modes is None else modes.order(start.numbers, reference).to(device)
         self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)
@@ -260,18 +270,26 @@ class _State:
         if g.keep_angular_momentum:
             new_v = conserve_angular_momentum((x, v), (new_x, new_v), self.masses)
         if g.thermostat_time_fs is not None:
-            new_v = self._couple(new_v)
+            new_v = self._couple(new_v, seed)
         self._accept(new_x + centre + g.lag_fs * drift, new_v + drift, new_xi)
 
-    def _couple(self, v: Tensor) -> Tensor:
-        """Scale velocities by sqrt(1 + (Δ/τ)(T0/T − 1)) (Berendsen et al., JCP 81, 3684, 1984)."""
+    def _couple(self, v: Tensor, seed: int) -> Tensor:
+        """v ← α v, with the α of `shared.kinetics.bussi_scale`; what does not move stays so."""
         g = self.generator
         assert g.thermostat_time_fs is not None
         assert g.thermostat_temperature_K is not None
-        now = torch.tensor(temperature(v.cpu().numpy(), self.masses.cpu().numpy()))
-        gain = min(1.0, g.lag_fs / g.thermostat_time_fs)
-        factor = (1 + gain * (g.thermostat_temperature_K / now - 1)).clamp(min=0).sqrt()
-        return v * factor.to(v.device)[:, None, None]
+        # Of the seed and the time alone, and of a replica whatever the others are.
+        normal, square = (np.random.default_rng([seed, self.count, k]) for k in range(2))
+        first = normal.standard_normal(len(v))
+        others = square.chisquare(self.dof - 1, len(v)) if self.dof > 1 else np.zeros(len(v))
+        kinetic = kinetic_energy(v.cpu().numpy(), self.masses.cpu().numpy())
+        thermal = KB_EV_PER_K * g.thermostat_temperature_K
+        keep = math.exp(-g.lag_fs / g.thermostat_time_fs)
+        moves = kinetic > 0
+        scale = np.where(
+            moves, bussi_scale(np.where(moves, kinetic, 1.0), thermal, keep, first, others), 0.0
+        )
+        return v * torch.from_numpy(scale).to(v)[:, None, None]
 
     def _accept(self, x: Tensor, v: Tensor, xi: Tensor | None) -> None:
         """Take the new state of the replicas that are whole; the others repeat their last."""

@@ -63,14 +63,16 @@ def sample(
             where the file has none, and the acceleration.
         frame: frame to start from, from 0, negative from the end; None: the last.
         replicas: how many, each with velocities of its own where they are drawn.
-        temperature: of drawn start velocities, K; None: that of the training data.
+        temperature: of drawn start velocities and of the thermostat, K; None: that of the
+            training data.
         sampler: one of `SAMPLERS`; None: the checkpoint's.
         steps: network evaluations per lag; None: the checkpoint's.
         seed: of start velocities and noise.
         device: where the network runs, cpu or cuda.
         angular_momentum: "keep" to conserve it, or "free"; None:
             as the checkpoint was trained.
-        thermostat_fs: relaxation time of a thermostat at the training temperature; None: none.
+        thermostat_fs: relaxation time of a thermostat (stochastic velocity rescaling) at
+            `temperature`; None: none.
         out: path of the outputs without ending; None: stem of `source`, in the current folder.
         format: one of `FORMATS`.
         resume: go on with a run of the same arguments, that may only be longer now.
@@ -126,11 +128,12 @@ def sample(
     config = chosen.config
     special = " (fine-tuned for it)" if chosen.folder != opened.folder else ""
     trained, warning = config.temperature_K, None
-    if temperature is not None and start.velocities is not None:
+    if temperature is not None and start.velocities is not None and thermostat_fs is None:
         warning = "the file gives velocities; the temperature is not used"
     elif trained is not None and abs((temperature or trained) / trained - 1) > _SAME_TEMPERATURE:
+        does = "sets the start only" if thermostat_fs is None else "is what the thermostat holds"
         warning = (
-            f"{temperature:g} K sets the start only; checkpoint {config.name} learned the dynamics "
+            f"{temperature:g} K {does}; checkpoint {config.name} learned the dynamics "
             f"at {trained:g} K"
         )
     start, origin = with_velocities(start.replicate(replicas), config, temperature, seed)
@@ -149,6 +152,7 @@ def sample(
         steps=steps,
         keep_angular_momentum=None if angular_momentum is None else angular_momentum == "keep",
         thermostat_time_fs=thermostat_fs,
+        thermostat_temperature_K=temperature,
         device=checked_device(device),
     )
     interval_fs = generator.lag_fs if interval_fs is None else float(interval_fs)
@@ -171,6 +175,8 @@ def sample(
         "angular_momentum": "keep" if generator.keep_angular_momentum else "free",
         "thermostat_fs": thermostat_fs,
     }
+    if thermostat_fs is not None:
+        settings["thermostat_temperature_K"] = generator.thermostat_temperature_K
     job = Job(
         "trajgen.sample",
         source,
@@ -218,7 +224,8 @@ _OPTIONS: Options = {
         "temperature": (
             float,
             "K",
-            "of drawn start velocities, K; sets the start only (default: the checkpoint's)",
+            "of drawn start velocities, K, and of the thermostat, if there is one; else sets the "
+            "start only (default: the checkpoint's)",
         ),
         **REPLICAS,
         "seed": (int, "N", "of start velocities and noise"),
@@ -241,7 +248,7 @@ _OPTIONS: Options = {
         "thermostat-fs": (
             float,
             "FS",
-            "relaxation time of a weak-coupling thermostat at the training temperature, fs "
+            "relaxation time of a thermostat, stochastic velocity rescaling at --temperature, fs "
             "(default: none)",
         ),
         **DEVICE,

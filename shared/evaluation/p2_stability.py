@@ -141,7 +141,7 @@ def measure(candidate: Candidate, name: str, settings: Stability, context: Conte
         if system.thermostat == "nose-hoover":
             variants = variants[:1]
         elif "fitted" in variants:  # where velocities are drawn there is no past to fit
-            variants = ("unknown",)
+            variants = tuple(v for v in variants if v != "fitted")
         for variant in variants:
             run = simulated(candidate, on, variant, settings, context)
             rows += _rows(candidate, system, variant, run)

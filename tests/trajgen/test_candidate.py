@@ -1,5 +1,6 @@
 """The generator under the yardstick: starts with and without acceleration, samples, evaluations."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,14 @@ def test_it_rolls_and_says_what_it_used(tiny: Path, series: Series) -> None:
     assert list(candidate.weights) == ["tiny"]
     assert candidate.weights["tiny"] in candidate.identity
     assert candidate.evaluations_per_ps(series.system) == 2000.0
+
+
+def test_a_reference_without_friction_has_its_temperature_held(tiny: Path, series: Series) -> None:
+    candidate = open_candidate(str(tiny))
+    assert candidate.variants(series.system) == ("fitted", "unknown")
+    free = replace(series.system, thermostat="none", temperature_K=70.0)
+    assert candidate.variants(free) == ("fitted", "unknown", "nvt")
+    assert candidate.propagator(free, "fitted").thermostat_time_fs is None
+    held = candidate.propagator(free, "nvt")
+    assert held.thermostat_time_fs > 0
+    assert held.thermostat_temperature_K == 70.0
