@@ -17,7 +17,7 @@ from trajgen.rollout import Generator
 
 __all__ = ["GeneratorCandidate", "open_candidate"]
 
-_RELAXATION_FS = 500.0  # of the thermostat of `nvt`
+_RELAXATION_FS = 100.0  # of the thermostat of `nvt`
 
 
 class GeneratorCandidate:
