@@ -242,6 +242,30 @@ def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, format: str) -
     check_resumed_to_the_bit(run, monkeypatch, ["--format", format], 5, *endings)
 
 
+def test_resumed_to_the_bit_with_a_thermostat(run: Callable[..., int], monkeypatch) -> None:
+    """Whose random numbers belong to the seed and the time, and whose temperature is kept."""
+    options = ["--thermostat-fs", "5", "--temperature", "20"]
+    check_resumed_to_the_bit(run, monkeypatch, options, 5, "_r000.dcd", "_r001.dcd")
+
+
+def test_temperature_of_the_thermostat(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    """Is the one asked for, which is said where the checkpoint learned another."""
+    held = ["--thermostat-fs", "5", "--temperature", "20"]
+    assert run(*held) == 0
+    assert "20 K is what the thermostat holds" in capsys.readouterr().err
+    said = json.loads(Path("ethanol.json").read_text())
+    assert said["thermostat_fs"] == 5
+    assert said["thermostat_temperature_K"] == 20
+    atoms = MOLECULES["ethanol"].copy()
+    atoms.set_array("velocities", np.full((9, 3), 1e-3))
+    atoms.write(tmp_path / "moving.xyz", format="extxyz")
+    moving = {"source": tmp_path / "moving.xyz"}
+    assert run(*held, **moving) == 0
+    assert "not used" not in capsys.readouterr().err
+    assert run("--resume", "--thermostat-fs", "5", "--temperature", "30", **moving) == 2
+    assert "thermostat temperature K 30.0: the run has 20.0" in capsys.readouterr().err
+
+
 def test_resuming_what_is_done_changes_nothing(run: Callable[..., int], capsys) -> None:
     assert run() == 0
     before = contents()
