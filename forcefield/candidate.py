@@ -2,6 +2,7 @@
 and the engines `sgdml` and `xtb` that made the references, moved by the same integrators.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -48,7 +49,8 @@ class Dynamics:
     Args:
         name: as in configs.
         forces: (system, compiled) -> what gives the forces of a start.
-        timestep_fs: None: the reference's own.
+        timestep_fs: at most; a frame of the reference takes as many equal steps as that needs. None:
+            one.
         weights: name -> SHA-256.
         potential: gives the network, where the forces are one's.
         model: what else than weights makes the forces, if anything does.
@@ -74,7 +76,9 @@ class Dynamics:
         return ("fitted", "unknown", "nve") if _like_md17(system) else ("nve", "nvt")
 
     def step_fs(self, system: System) -> float:
-        return self._timestep_fs or system.interval_fs
+        if self._timestep_fs is None:
+            return system.interval_fs
+        return system.interval_fs / math.ceil(system.interval_fs / self._timestep_fs - 1e-9)
 
     def propagator(self, system: System, variant: Variant) -> ForceFieldPropagator:
         kind: EnsembleKind = "nve"
@@ -209,7 +213,11 @@ def open_sgdml(name: str = "") -> Dynamics:
 
 
 def open_xtb(name: str = "") -> Dynamics:
-    """GFN2-xTB, about 1 ms an evaluation."""
+    """GFN2-xTB, about 1 ms an evaluation.
+
+    References whose frames are 1 fs apart were made in steps of that, and half of it is another
+    motion: of a C–H stretch, half a radian in 100 fs.
+    """
     from shared.data.gfn2 import XTBEngine
 
     def forces(system: System, compiled: bool) -> ForceProvider:
@@ -222,7 +230,7 @@ def open_xtb(name: str = "") -> Dynamics:
 
         return lambda start: evaluate
 
-    return Dynamics("xtb", forces, 0.5)
+    return Dynamics("xtb", forces, 1.0)
 
 
 def _like_md17(system: System) -> bool:

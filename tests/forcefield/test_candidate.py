@@ -122,6 +122,20 @@ def test_energies_and_forces(reference, dynamics) -> None:
     assert np.allclose(forces, expected[1])
 
 
+def test_the_step_divides_the_interval_of_the_reference(reference) -> None:
+    series, _ = reference
+    for longest, interval, expected in (
+        (None, 5.0, 5.0),
+        (1.0, 0.5, 0.5),
+        (1.0, 1.0, 1.0),
+        (1.0, 2.5, 2.5 / 3),
+        (0.25, 0.5, 0.25),
+    ):
+        candidate = Dynamics("springs", lambda system, compiled: lambda start: springs, longest)
+        system = replace(series.system, interval_fs=interval)
+        assert candidate.step_fs(system) == pytest.approx(expected)
+
+
 @pytest.mark.reference("tblite")
 def test_the_engine_restarted_follows_itself() -> None:
     from shared.data.gfn2 import quick_trajectory
