@@ -8,8 +8,9 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from forcefield.load import load_potential, unfamiliar
+from forcefield.load import load_potential
 from forcefield.propagator import forces_of
+from shared.choice import unfamiliar
 from shared.errors import InputError
 from shared.run import checked_device
 from shared.state import PhaseState

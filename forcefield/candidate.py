@@ -49,8 +49,8 @@ class Dynamics:
     Args:
         name: as in configs.
         forces: (system, compiled) -> what gives the forces of a start.
-        timestep_fs: at most; a frame of the reference takes as many equal steps as that needs. None:
-            one.
+        timestep_fs: at most; a frame of the reference takes as many equal steps as that needs.
+            None: one.
         weights: name -> SHA-256.
         potential: gives the network, where the forces are one's.
         model: what else than weights makes the forces, if anything does.

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from shared.checkpoint import Checkpoint, CheckpointConfig, load, shipped
 from shared.choice import trained_on
-from shared.errors import InputError, some
-from shared.topology import find_molecule
+from shared.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +26,6 @@ __all__ = [
     "load_potential",
     "open_checkpoint",
     "types_of",
-    "unfamiliar",
 ]
 
 KIND = "potential"
@@ -89,18 +87,6 @@ def choose(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Checkpoint
     opened = [open_checkpoint(str(folder)) for _, folder in folders]
     return trained_on(
         opened, numbers, positions, what="force field", command="python -m forcefield.train"
-    )
-
-
-def unfamiliar(
-    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
-) -> str | None:
-    """A warning if the molecule is not one of those that a checkpoint says it was trained on."""
-    if not config.molecules or find_molecule(config.molecules, numbers, positions) is not None:
-        return None
-    return (
-        f"checkpoint {config.name} was not trained on this molecule; it was on "
-        f"{some(config.molecules)}"
     )
 
 

@@ -127,7 +127,8 @@ def simulate(
     import numpy as np
     from ase import Atoms
 
-    from forcefield.load import build, choose, open_checkpoint, types_of, unfamiliar
+    from forcefield.load import build, choose, open_checkpoint, types_of
+    from shared.choice import unfamiliar
     from shared.io import read_start
     from shared.start import degrees_of_freedom, share_of_the_whole, with_velocities
 

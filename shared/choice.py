@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shared.checkpoint import Checkpoint
+from shared.checkpoint import Checkpoint, CheckpointConfig
 from shared.errors import InputError, some
 from shared.topology import find_molecule
 
-__all__ = ["trained_on"]
+__all__ = ["trained_on", "unfamiliar"]
 
 _FARTHEST = 1.5  # Å, between the closest atoms of a molecule
 
@@ -43,6 +43,18 @@ def trained_on(
         f"no shipped {what} was trained on this molecule{_why(opened, numbers, positions)}; known "
         f"molecules: {known}; train one for it with {command} --config FILE, or name one with "
         "--checkpoint"
+    )
+
+
+def unfamiliar(
+    config: CheckpointConfig, numbers: npt.ArrayLike, positions: npt.ArrayLike
+) -> str | None:
+    """A warning if the molecule is not one of those that a checkpoint says it was trained on."""
+    if not config.molecules or find_molecule(config.molecules, numbers, positions) is not None:
+        return None
+    return (
+        f"checkpoint {config.name} was not trained on this molecule; it was on "
+        f"{some(config.molecules)}"
     )
 
 

@@ -59,10 +59,14 @@ class Run:
         s = self.stability
         total, whole = s["n_replicas"], s["n_whole"]
         replicas = "1 replica" if total == 1 else f"{total} replicas"
-        speed = f" ({self.generated_ps / self.elapsed_s:.3g} ps/s)" if self.generated_ps else ""
+        length = f"{s['run_ps']:g} ps"
+        if self.generated_ps < s["run_ps"]:  # resumed
+            length += f", the last {self.generated_ps:g} ps"
+        if self.generated_ps > 0:
+            speed = self.generated_ps / self.elapsed_s
+            length += f" in {self.elapsed_s:.1f} s ({speed:.3g} ps/s)"
         lines = [
-            f"{self.molecule}, checkpoint {self.checkpoint}: {replicas}, {s['run_ps']:g} ps in "
-            f"{self.elapsed_s:.1f} s{speed}",
+            f"{self.molecule}, checkpoint {self.checkpoint}: {replicas}, {length}",
             f"stability: {whole} of {total} whole, largest bond deviation "
             f"{s['largest_bond_deviation_angstrom']:.2f} Å",
         ]
@@ -267,6 +271,12 @@ class Job:
             record.restore(self.kept["record"])
         begun_fs, start = self.start.time_fs, self.start
         left = self.n_frames_asked - self.n_frames if record.alive.any() else 0
+        made = {"provenance": self.kept.get("provenance") or provenance()}
+        if resumed := [
+            *self.kept.get("resumed", []),
+            *([provenance()] if begun_fs and left else []),
+        ]:
+            made["resumed"] = resumed
         frames = propagate(start, left)
         sidecar = {
             "program": self._program,
@@ -276,7 +286,7 @@ class Job:
             "training_temperature_K": config.temperature_K,
             "units": UNITS,
             "stability": record.verdict(),
-            "provenance": provenance(),
+            **made,
         }
         writer = TrajectoryWriter(
             self.out,
@@ -302,7 +312,7 @@ class Job:
                 writer.sidecar["stability"] = record.verdict()
                 if not record.alive.any():  # the frame only repeats what is there
                     break
-                kept = {"settings": self._settings, "record": record.snapshot(), **extra()}
+                kept = {"settings": self._settings, "record": record.snapshot(), **made, **extra()}
                 writer.write(state, kept)
                 if interruptions:
                     raise KeyboardInterrupt

@@ -20,6 +20,7 @@ ANGULAR_MOMENTUM = ("free", "keep")
 SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
 
 _SAME_TEMPERATURE = 0.03  # relative: a checkpoint's may be measured, on frames that fluctuate
+_FAR_TEMPERATURE = 4.0  # times another: beyond what a frame's own fluctuates by
 
 
 def sample(
@@ -107,8 +108,11 @@ def sample(
 
     import numpy as np
 
+    from shared.choice import unfamiliar
     from shared.io import read_start
+    from shared.kinetics import temperature as kinetic_temperature
     from shared.start import degrees_of_freedom, with_velocities
+    from shared.units import masses
     from trajgen.load import (
         acceleration_interval,
         build,
@@ -127,12 +131,18 @@ def sample(
     chosen, molecule = choose(opened, start.numbers, start.positions[0])
     config = chosen.config
     special = " (fine-tuned for it)" if chosen.folder != opened.folder else ""
-    trained, warning = config.temperature_K, None
-    if temperature is not None and start.velocities is not None and thermostat_fs is None:
-        warning = "the file gives velocities; the temperature is not used"
+    trained, warnings = (
+        config.temperature_K,
+        [unfamiliar(config, start.numbers, start.positions[0])],
+    )
+    given = start.velocities is not None
+    if temperature is not None and given and thermostat_fs is None:
+        warnings.append("the file gives velocities; the temperature is not used")
     elif trained is not None and abs((temperature or trained) / trained - 1) > _SAME_TEMPERATURE:
-        does = "sets the start only" if thermostat_fs is None else "is what the thermostat holds"
-        warning = (
+        does = (
+            "sets the start only" if thermostat_fs is None else "is what the thermostat drives at"
+        )
+        warnings.append(
             f"{temperature:g} K {does}; checkpoint {config.name} learned the dynamics "
             f"at {trained:g} K"
         )
@@ -140,6 +150,14 @@ def sample(
     if history_interval_fs and history_fs and origin == "the file":
         origin += f", without the acceleration, which needs frames {history_fs:g} fs apart"
     dof = degrees_of_freedom(config, start.numbers, start.positions[0])
+    if given and trained is not None:
+        assert start.velocities is not None
+        kelvin = float(kinetic_temperature(start.velocities, masses(start.numbers), dof).mean())
+        if not 1 / _FAR_TEMPERATURE < kelvin / trained < _FAR_TEMPERATURE:
+            warnings.append(
+                f"the file's velocities are those of {kelvin:.3g} K; checkpoint {config.name} "
+                f"learned the dynamics at {trained:g} K"
+            )
 
     from shared.record import RunRecord
     from trajgen.rollout import Generator
@@ -196,8 +214,7 @@ def sample(
         compile = generator.worth_compiling(start, job.n_frames_asked, interval_fs)
     generator.reference, generator.compile = reference, compile
     lines = [(logging.INFO, f"{molecule}, checkpoint {config.name}{special}, velocities: {origin}")]
-    if warning is not None:
-        lines.append((logging.WARNING, f"warning: {warning}"))
+    lines += [(logging.WARNING, f"warning: {text}") for text in warnings if text]
     return job.carry_out(
         lambda state, n_frames: generator.propagate(state, n_frames, interval_fs, seed=seed),
         RunRecord(start.numbers, reference, replicas, dof, "at every lag"),

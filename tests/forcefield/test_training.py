@@ -19,7 +19,7 @@ from ase.io import write
 from safetensors.torch import load_file
 
 from forcefield.labelled import as_graphs, load_labelled
-from forcefield.load import load_potential, unfamiliar
+from forcefield.load import load_potential
 from forcefield.potential import energy_and_forces
 from forcefield.train import LossConfig, main, parser, train
 from forcefield.training import (
@@ -32,6 +32,7 @@ from forcefield.training import (
 )
 from shared.card import NOT_MEASURED, block
 from shared.checkpoint import CARD
+from shared.choice import unfamiliar
 from shared.config import KEPT, parse_config
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.errors import InputError

@@ -242,6 +242,41 @@ def test_resumed_to_the_bit(run: Callable[..., int], monkeypatch, format: str) -
     check_resumed_to_the_bit(run, monkeypatch, ["--format", format], 5, *endings)
 
 
+def test_a_resumed_run_says_when_it_began_and_went_on(run: Callable[..., int], capsys) -> None:
+    def provenance() -> tuple[Any, Any]:
+        said = json.loads(Path("ethanol.json").read_text())
+        return said["provenance"], said.get("resumed", [])
+
+    assert run("--length-ps", "0.002") == 0
+    first, resumed = provenance()
+    assert resumed == []
+    assert run("--length-ps", "0.004", "--resume") == 0
+    assert "0.004 ps, the last 0.002 ps in" in capsys.readouterr().out
+    assert run("--length-ps", "0.005", "--resume") == 0
+    again, resumed = provenance()
+    assert again == first
+    assert [set(each) for each in resumed] == [set(first)] * 2
+
+
+def test_a_file_whose_velocities_are_far_from_the_data(
+    run: Callable[..., int], tmp_path: Path, capsys
+) -> None:
+    atoms = MOLECULES["ethanol"].copy()
+    slow = 1e-6 * np.random.default_rng(0).standard_normal((9, 3))
+    atoms.set_array("velocities", slow)
+    atoms.write(tmp_path / "slow.xyz", format="extxyz")
+    run(source=tmp_path / "slow.xyz")  # which need not stay whole
+    said = capsys.readouterr().err
+    assert "warning: the file's velocities are those of" in said
+    assert "learned the dynamics at 10 K" in said
+
+
+def test_a_molecule_that_was_not_among_those_of_the_data(run: Callable[..., int], capsys) -> None:
+    """Is simulated where the kinds of its atoms were, and said."""
+    assert run("--length-ps", "0.01", checkpoint="isomers") == 0
+    assert "checkpoint isomers was not trained on this molecule" in capsys.readouterr().err
+
+
 def test_resumed_to_the_bit_with_a_thermostat(run: Callable[..., int], monkeypatch) -> None:
     """Whose random numbers belong to the seed and the time, and whose temperature is kept."""
     options = ["--thermostat-fs", "5", "--temperature", "20"]
@@ -252,7 +287,7 @@ def test_temperature_of_the_thermostat(run: Callable[..., int], tmp_path: Path, 
     """Is the one asked for, which is said where the checkpoint learned another."""
     held = ["--thermostat-fs", "5", "--temperature", "20"]
     assert run(*held) == 0
-    assert "20 K is what the thermostat holds" in capsys.readouterr().err
+    assert "20 K is what the thermostat drives at" in capsys.readouterr().err
     said = json.loads(Path("ethanol.json").read_text())
     assert said["thermostat_fs"] == 5
     assert said["thermostat_temperature_K"] == 20
