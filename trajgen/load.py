@@ -189,16 +189,24 @@ def recognise(
             name = found[1] if found else Atoms(np.asarray(numbers)).get_chemical_formula()
             return classes, name
         raise InputError(
-            f"checkpoint {config.name} has not seen the kinds of atoms in this molecule; train one "
-            "that has with python -m trajgen.train --config FILE"
+            f"checkpoint {config.name} has not seen the kinds of atoms in this molecule; "
+            f"{_instead(numbers, positions)}"
         )
     if found is not None:
         return found
     raise InputError(
         f"checkpoint {config.name} does not know this molecule; it knows "
-        f"{some(config.molecules)}; train one for it with "
-        "python -m trajgen.train --config FILE"
+        f"{some(config.molecules)}; {_instead(numbers, positions)}"
     )
+
+
+def _instead(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> str:
+    """What to do about a molecule that a checkpoint does not know."""
+    try:
+        known = choose_shipped(numbers, positions)
+    except InputError:
+        return "train one for it with python -m trajgen.train --config FILE"
+    return f"{known.config.name}, which ships, does (leave --checkpoint out)"
 
 
 def build(checkpoint: Checkpoint) -> "TransitionKernel":

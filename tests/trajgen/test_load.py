@@ -65,6 +65,12 @@ def test_unknown(tiny: Path, name: str, says: str) -> None:
         recognise(open_checkpoint(str(tiny)).config, atoms.numbers, atoms.positions)
 
 
+def test_what_ships_for_a_molecule_is_named() -> None:
+    atoms = molecule("CH3CH2OH")
+    with pytest.raises(InputError, match=r"knows C12H12N2O; md17s, which ships, does \(leave"):
+        recognise(open_checkpoint("3bpa").config, atoms.numbers, atoms.positions)
+
+
 def test_kinds_of_atoms_instead_of_molecules(tmp_path: Path) -> None:
     """Methanol has the methyl group of the ether and the hydroxyl of ethanol."""
     seen = [molecule(name) for name in ("CH3CH2OH", "CH3OCH3")]
