@@ -60,9 +60,11 @@ class Run:
         total, whole = s["n_replicas"], s["n_whole"]
         replicas = "1 replica" if total == 1 else f"{total} replicas"
         length = f"{s['run_ps']:g} ps"
-        if self.generated_ps < s["run_ps"]:  # resumed
-            length += f", the last {self.generated_ps:g} ps"
-        if self.generated_ps > 0:
+        if self.generated_ps == 0:
+            length += ", nothing left to do"
+        else:
+            if self.generated_ps < s["run_ps"]:  # resumed
+                length += f", the last {self.generated_ps:g} ps"
             speed = self.generated_ps / self.elapsed_s
             length += f" in {self.elapsed_s:.1f} s ({speed:.3g} ps/s)"
         lines = [

@@ -153,6 +153,8 @@ class _Reference:
                 f"{length * stride}"
             )
         self.blocks = self.signatures(windows)
+        self.distances = {kind: of for kind, of in DISTANCES.items() if self.blocks[kind].size}
+        """Of each kind of which the molecule has any: water has no torsions."""
 
     @property
     def n_blocks(self) -> int:
@@ -190,7 +192,7 @@ def _label(kind: str) -> str:
 def _oracle_rows(candidate: Candidate, series: Series, reference: _Reference) -> list[Row]:
     row = row_of("distributions", "P6", series.system, candidate)
     rows = []
-    for kind, distance in DISTANCES.items():
+    for kind, distance in reference.distances.items():
         blocks = reference.blocks[kind]
         first, second = np.triu_indices(len(blocks), k=1)
         pairs = distance(blocks[first], blocks[second])
@@ -205,10 +207,10 @@ def _oracle_rows(candidate: Candidate, series: Series, reference: _Reference) ->
 def _distance_rows(row: Callable[..., Row], run: LongRun, reference: _Reference) -> list[Row]:
     """Each window's mean distance to the blocks; the windows are what is drawn anew, so that an
     interval is one for these blocks."""
-    off: dict[str, list[float]] = {kind: [] for kind in DISTANCES}
+    off: dict[str, list[float]] = {kind: [] for kind in reference.distances}
     for windows in run.windows(reference.length):
         signatures = reference.signatures(windows)
-        for kind, distance in DISTANCES.items():
+        for kind, distance in reference.distances.items():
             each = distance(signatures[kind][:, None], reference.blocks[kind][None])
             off[kind] += each.mean(axis=1).tolist()
     rows = []
@@ -374,10 +376,13 @@ def _save(
     signatures = [reference.signatures(part) for part in windows]
     arrays: dict[str, Any] = {}
     names = {"bond": "bond", "angle": "angle", "torsion": "torsion", PAIR: "pair", SPECTRUM: "vdos"}
-    for kind, name in names.items():
+    for kind in reference.distances:
+        name = names[kind]
         arrays[f"{name}_generated"] = np.concatenate([s[kind] for s in signatures]).mean(axis=0)
         arrays[f"{name}_reference"] = reference.blocks[kind].mean(axis=0)
     for kind, bounds in RANGES.items():
+        if kind not in reference.distances:
+            continue
         labels = _labels(reference, kind)
         arrays[f"{kind}_labels"] = np.array(labels)
         edges = []
@@ -390,8 +395,7 @@ def _save(
             edges.append(np.linspace(low, high, d.BINS + 1))
         arrays[f"{kind}_edges"] = np.array(edges)
     arrays["pair_r"] = d.PAIR_RANGE / d.PAIR_BINS * (np.arange(d.PAIR_BINS) + 0.5)
-    velocities = np.zeros((reference.length - 2, *series.system.reference.shape))
-    velocities[0] = 1.0
+    velocities = np.ones((reference.length - 2, *series.system.reference.shape))
     arrays["vdos_wavenumber"] = d.vibrational_density(
         velocities, series.system.masses, run.interval_fs
     )[0]

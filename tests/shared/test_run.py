@@ -78,6 +78,9 @@ def test_summary() -> None:
     lines = replace(finished(), stability=verdict, trajectories=[]).summary().splitlines()
     assert lines[2] == "  replica 1 broke at 0.25 ps (step 500)"
     assert lines[-1] == "wrote w.pdb, w.json, w.csv"
+    for generated, says in ((0.4, "1 ps, the last 0.4 ps in"), (0.0, "1 ps, nothing left to do")):
+        resumed = replace(finished(), generated_ps=generated).summary()
+        assert f"2 replicas, {says}" in resumed.splitlines()[0]
 
 
 @pytest.mark.parametrize(

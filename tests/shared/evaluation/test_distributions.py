@@ -1,0 +1,117 @@
+"""P6 of a model that draws independent frames, right in one variant and wrong in the other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from shared.data.splits import FrameRange
+from shared.errors import InputError
+from shared.evaluation import p6_distributions
+from shared.evaluation.oracles import StaticOracle
+from shared.evaluation.p6_distributions import Distributions, measure
+from shared.evaluation.rollout import Context, Skip
+from shared.evaluation.systems import Series, System
+from shared.evaluation.trivial import TRIVIAL
+from shared.metrics.stability import reference_bonds
+from shared.state import PhaseState
+
+INTERVAL_FS = 1.0
+SETTINGS = Distributions(replicas=4, length_ps=0.4, interval_fs=INTERVAL_FS, window_ps=0.1)
+
+
+def frames(count: int, seed: int, stretch: float = 1.0) -> np.ndarray:
+    """Water, its atoms off their places by 0.03 Å."""
+    noise = np.random.default_rng(seed).normal(scale=0.03, size=(count, 3, 3))
+    return stretch * molecule("H2O").positions + noise
+
+
+class Draws:
+    """`fitted` has bonds that are 0.1 Å too long; `nvt` has those of the reference."""
+
+    name = identity = "draws"
+
+    def __init__(self, variants: tuple[str, ...] = ("fitted", "unknown", "nvt")) -> None:
+        self._variants, self._variant = variants, ""
+
+    def variants(self, system):
+        return self._variants
+
+    def step_fs(self, system):
+        return INTERVAL_FS
+
+    def propagator(self, system, variant):
+        self._variant = variant
+        return self
+
+    def start(self, past, variant, samples, seed):
+        x = past.positions[:, -1]
+        return PhaseState(past.system.numbers, x, np.zeros_like(x))
+
+    def propagate(
+        self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
+    ) -> Iterator[PhaseState]:
+        stretch = 1.1 if self._variant == "fitted" else 1.0
+        shape = (start.n_replicas, n_frames)
+        x = frames(shape[0] * n_frames, seed + 1, stretch).reshape(*shape, 3, 3)
+        v = np.random.default_rng(seed).normal(scale=1e-3, size=x.shape)
+        for k in range(n_frames):
+            time = (k + 1) * frame_interval_fs
+            yield PhaseState(start.numbers, x[:, k], v[:, k], time_fs=time)
+
+
+@pytest.fixture
+def water(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference of 800 frames, whose engine is not at hand."""
+    numbers, positions = molecule("H2O").numbers, frames(800, seed=0)
+
+    def none(rows):
+        raise InputError("not stored")
+
+    system = System(
+        name="water",
+        data="water",
+        numbers=numbers,
+        reference=positions[0],
+        bonds=reference_bonds(numbers, molecule("H2O").positions, positions),
+        mean=positions.mean(axis=0),
+        interval_fs=INTERVAL_FS,
+        temperature_K=300.0,
+        thermostat="none",
+    )
+    series = Series(system, positions, none, none, FrameRange(0, 800))
+    monkeypatch.setattr(p6_distributions, "load_series", lambda name, context: series)
+
+
+def test_the_best_variant_and_the_one_with_a_thermostat(water: None, tmp_path: Path) -> None:
+    rows = measure(Draws(), "water", SETTINGS, Context(tmp_path))
+    assert {row.variant for row in rows} == {"fitted", "nvt"}
+    found = {(row.variant, row.metric): row for row in rows}
+    for kind in ("bond", "angle"):
+        ratio = found["nvt", f"{kind} JSD / static-oracle"]
+        assert ratio.low <= ratio.value <= ratio.high
+        assert ratio.value == pytest.approx(1.0, abs=0.2)
+    assert found["fitted", "bond JSD / static-oracle"].value > 2.0
+    assert found["fitted", "angle JSD / static-oracle"].value < 1.5  # the same angle
+    assert found["nvt", "stable share"].value == 1.0
+    assert found["nvt", "T all"].unit == "K"
+    assert not any("torsion" in row.metric for row in rows)  # water has none
+    assert not any("energy" in row.metric for row in rows)  # nothing to compute it with
+
+
+def test_the_static_oracle_is_blocks_of_the_reference(water: None, tmp_path: Path) -> None:
+    rows = measure(StaticOracle(), "water", SETTINGS, Context(tmp_path))
+    by = {row.metric: row for row in rows}
+    assert by["bond JSD"].n == 8
+    assert 0 < by["bond JSD"].low < by["bond JSD"].value < by["bond JSD"].high
+    assert by["bond JSD"].horizon == "windows of 0.1 ps"
+
+
+def test_what_makes_no_simulations(water: None, tmp_path: Path) -> None:
+    with pytest.raises(Skip, match="persistence makes no simulations"):
+        measure(TRIVIAL["persistence"](), "water", SETTINGS, Context(tmp_path))
+    long = Distributions(replicas=1, length_ps=0.8, interval_fs=INTERVAL_FS, window_ps=0.6)
+    with pytest.raises(Skip, match="fewer than two blocks"):
+        measure(Draws(("nvt",)), "water", long, Context(tmp_path))
