@@ -28,6 +28,7 @@ _DISTRIBUTIONS = (
     "ase",
     "mdtraj",
 )
+_RESULTS = (":(exclude)docs/results", ":(exclude)benchmarks/results")  # written by what has one
 
 
 def versions() -> dict[str, str]:
@@ -42,17 +43,24 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree this file lies in, with ``-dirty`` if changed; None if no tree."""
+    """Commit of the source tree this file lies in, with ``-dirty`` if changed; None if no tree.
+
+    Results that evaluations write into the tree are no change of it.
+    """
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True
-        )
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_RESULTS)
     except (OSError, subprocess.SubprocessError):
         return None
+    return commit + "-dirty" * bool(changed)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
 
 

@@ -1,12 +1,13 @@
 """Files are named so that no folder of one machine ends up in what is released."""
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from shared.checkpoint import shipped
-from shared.provenance import file_checksum, provenance
+from shared.provenance import file_checksum, git_commit, provenance
 
 
 def test_files_of_the_data_folder_go_by_their_path_in_it(
@@ -43,6 +44,26 @@ def test_one_checksum_for_the_files_of_a_pattern(tmp_path: Path) -> None:
         "checksum": "sha256:" + hashlib.sha256(lines.encode()).hexdigest(),
     }
     assert provenance(many={"*.npz": paths[:1]})["many"]["*.npz"] != found
+
+
+def test_results_in_the_tree_are_no_change_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("docs/results/md17.json", "shared/provenance.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text("once")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr("shared.provenance.__file__", str(tmp_path / "shared/provenance.py"))
+    clean = git_commit()
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "docs/results/md17.json").write_text("again")
+    assert git_commit() == clean
+    (tmp_path / "shared/provenance.py").write_text("again")
+    assert git_commit() == clean + "-dirty"
 
 
 @pytest.mark.parametrize("head", ["trajgen", "forcefield"])
