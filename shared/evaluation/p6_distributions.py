@@ -236,10 +236,21 @@ def _torsion_rows(row: Callable[..., Row], run: LongRun, reference: _Reference) 
     agree, ratio = torsion_agreement(generated, whole, blocks, run.interval_fs)
     known = ratio[np.isfinite(ratio)]
     largest = float(np.exp(np.abs(np.log(known))).max()) if known.size else np.nan
-    return [
+    rows = [
         row(bootstrap(agree.astype(float)), metric="torsion times that agree"),
         row(largest, metric="largest ratio of torsion times", n=count),
     ]
+    for correlation, columns in (
+        (generated, {}),
+        (whole[: len(generated)], {"model": "reference"}),
+    ):
+        times = d.decay_time(correlation, run.interval_fs) / FS_PER_PS
+        seen = f"in {len(generated) * run.interval_fs / FS_PER_PS:g} ps"
+        many = {"n": count, **columns}
+        rows.append(row(np.isfinite(times).mean(), metric="torsions that decay", note=seen, **many))
+        if np.isfinite(times.min()):
+            rows.append(row(times.min(), metric="shortest torsion time", unit="ps", **many))
+    return rows
 
 
 def _correlations(run: LongRun, reference: _Reference) -> tuple[Float | None, Float, Float]:

@@ -22,10 +22,12 @@ INTERVAL_FS = 1.0
 SETTINGS = Distributions(replicas=4, length_ps=0.4, interval_fs=INTERVAL_FS, window_ps=0.1)
 
 
-def frames(count: int, seed: int, stretch: float = 1.0) -> np.ndarray:
-    """Water, its atoms off their places by 0.03 Å."""
-    noise = np.random.default_rng(seed).normal(scale=0.03, size=(count, 3, 3))
-    return stretch * molecule("H2O").positions + noise
+def frames(count: int, seed: int, stretch: float = 1.0, of: str = "H2O") -> np.ndarray:
+    """A molecule, its atoms off their places by 0.03 Å."""
+    still = molecule(of).positions
+    return stretch * still + np.random.default_rng(seed).normal(
+        scale=0.03, size=(count, *still.shape)
+    )
 
 
 class Draws:
@@ -54,28 +56,28 @@ class Draws:
         self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
     ) -> Iterator[PhaseState]:
         stretch = 1.1 if self._variant == "fitted" else 1.0
-        shape = (start.n_replicas, n_frames)
-        x = frames(shape[0] * n_frames, seed + 1, stretch).reshape(*shape, 3, 3)
+        shape, of = (start.n_replicas, n_frames), "H2O" if len(start.numbers) == 3 else "H2O2"
+        x = frames(shape[0] * n_frames, seed + 1, stretch, of).reshape(*shape, -1, 3)
         v = np.random.default_rng(seed).normal(scale=1e-3, size=x.shape)
         for k in range(n_frames):
             time = (k + 1) * frame_interval_fs
             yield PhaseState(start.numbers, x[:, k], v[:, k], time_fs=time)
 
 
-@pytest.fixture
-def water(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reference of 800 frames, whose engine is not at hand."""
-    numbers, positions = molecule("H2O").numbers, frames(800, seed=0)
+@pytest.fixture(params=["H2O"])
+def reference(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """800 frames, whose engine is not at hand."""
+    numbers, positions = molecule(request.param).numbers, frames(800, seed=0, of=request.param)
 
     def none(rows):
         raise InputError("not stored")
 
     system = System(
-        name="water",
-        data="water",
+        name="made",
+        data="made",
         numbers=numbers,
         reference=positions[0],
-        bonds=reference_bonds(numbers, molecule("H2O").positions, positions),
+        bonds=reference_bonds(numbers, molecule(request.param).positions, positions),
         mean=positions.mean(axis=0),
         interval_fs=INTERVAL_FS,
         temperature_K=300.0,
@@ -85,8 +87,8 @@ def water(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(p6_distributions, "load_series", lambda name, context: series)
 
 
-def test_the_best_variant_and_the_one_with_a_thermostat(water: None, tmp_path: Path) -> None:
-    rows = measure(Draws(), "water", SETTINGS, Context(tmp_path))
+def test_the_best_variant_and_the_one_with_a_thermostat(reference: None, tmp_path: Path) -> None:
+    rows = measure(Draws(), "made", SETTINGS, Context(tmp_path))
     assert {row.variant for row in rows} == {"fitted", "nvt"}
     found = {(row.variant, row.metric): row for row in rows}
     for kind in ("bond", "angle"):
@@ -101,17 +103,28 @@ def test_the_best_variant_and_the_one_with_a_thermostat(water: None, tmp_path: P
     assert not any("energy" in row.metric for row in rows)  # nothing to compute it with
 
 
-def test_the_static_oracle_is_blocks_of_the_reference(water: None, tmp_path: Path) -> None:
-    rows = measure(StaticOracle(), "water", SETTINGS, Context(tmp_path))
+@pytest.mark.parametrize("reference", ["H2O2"], indirect=True)
+def test_torsions_that_do_not_turn(reference: None, tmp_path: Path) -> None:
+    rows = measure(Draws(("nvt",)), "made", SETTINGS, Context(tmp_path))
+    found = {(row.model, row.metric): row.value for row in rows}
+    for model in ("draws", "reference"):
+        assert found[model, "torsions that decay"] == 0.0
+        assert (model, "shortest torsion time") not in found
+    assert found["draws", "torsion times that agree"] == 1.0
+    assert found["draws", "torsion JSD / static-oracle"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_static_oracle_is_blocks_of_the_reference(reference: None, tmp_path: Path) -> None:
+    rows = measure(StaticOracle(), "made", SETTINGS, Context(tmp_path))
     by = {row.metric: row for row in rows}
     assert by["bond JSD"].n == 8
     assert 0 < by["bond JSD"].low < by["bond JSD"].value < by["bond JSD"].high
     assert by["bond JSD"].horizon == "windows of 0.1 ps"
 
 
-def test_what_makes_no_simulations(water: None, tmp_path: Path) -> None:
+def test_what_makes_no_simulations(reference: None, tmp_path: Path) -> None:
     with pytest.raises(Skip, match="persistence makes no simulations"):
-        measure(TRIVIAL["persistence"](), "water", SETTINGS, Context(tmp_path))
+        measure(TRIVIAL["persistence"](), "made", SETTINGS, Context(tmp_path))
     long = Distributions(replicas=1, length_ps=0.8, interval_fs=INTERVAL_FS, window_ps=0.6)
     with pytest.raises(Skip, match="fewer than two blocks"):
-        measure(Draws(("nvt",)), "water", long, Context(tmp_path))
+        measure(Draws(("nvt",)), "made", long, Context(tmp_path))
