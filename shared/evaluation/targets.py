@@ -283,11 +283,12 @@ TARGETS = (
         {"": 2.0},
     ),
     Target(
-        "3BPA, 300 K: generator of three temperatures, the same",
+        "3BPA, 300 K: generator of three temperatures, without a thermostat, one trajectory",
         "3bpa",
         {
             "part": ("distributions",),
             "model": ("trajgen:3bpa",),
+            "variant": ("fitted",),
             "system": ("300K",),
             "metric": _JSD,
         },
