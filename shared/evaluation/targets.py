@@ -162,6 +162,12 @@ TARGETS = (
         {"": 0.1},
     ),
     Target(
+        "the same, of one generator for all molecules, not fine-tuned",
+        "md17",
+        _surrogate("trajgen:runs/md17s-alone", "fitted", _TO_TRIVIAL, 100),
+        {"": 0.1},
+    ),
+    Target(
         "generator, friction unknown, RMSE@100 / best trivial",
         "md17",
         _surrogate("trajgen:md17s", "unknown", _TO_TRIVIAL, 100),
