@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from scipy.spatial.transform import Rotation
 
 from shared.data.splits import FrameRange
 from shared.errors import InputError
@@ -19,15 +20,19 @@ from shared.metrics.stability import reference_bonds
 from shared.state import PhaseState
 
 INTERVAL_FS = 1.0
+TURNING = ", turning"
 SETTINGS = Distributions(replicas=4, length_ps=0.4, interval_fs=INTERVAL_FS, window_ps=0.1)
 
 
 def frames(count: int, seed: int, stretch: float = 1.0, of: str = "H2O") -> np.ndarray:
-    """A molecule, its atoms off their places by 0.03 Å."""
-    still = molecule(of).positions
-    return stretch * still + np.random.default_rng(seed).normal(
-        scale=0.03, size=(count, *still.shape)
-    )
+    """A molecule, its atoms off by 0.03 Å; `turning`: its last goes round in ten frames."""
+    still = molecule(of.removesuffix(TURNING)).positions
+    x = np.repeat(stretch * still[None], count, axis=0)
+    if of.endswith(TURNING):
+        axis = (still[1] - still[0]) / np.linalg.norm(still[1] - still[0])
+        turn = Rotation.from_rotvec(2 * np.pi / 10 * np.arange(count)[:, None] * axis)
+        x[:, 3] = x[:, 0] + turn.apply(x[:, 3] - x[:, 0])
+    return x + np.random.default_rng(seed).normal(scale=0.03, size=x.shape)
 
 
 class Draws:
@@ -35,8 +40,10 @@ class Draws:
 
     name = identity = "draws"
 
-    def __init__(self, variants: tuple[str, ...] = ("fitted", "unknown", "nvt")) -> None:
-        self._variants, self._variant = variants, ""
+    def __init__(
+        self, variants: tuple[str, ...] = ("fitted", "unknown", "nvt"), of: str = "H2O"
+    ) -> None:
+        self._variants, self._variant, self._of = variants, "", of
 
     def variants(self, system):
         return self._variants
@@ -56,8 +63,8 @@ class Draws:
         self, start: PhaseState, n_frames: int, frame_interval_fs: float, *, seed: int
     ) -> Iterator[PhaseState]:
         stretch = 1.1 if self._variant == "fitted" else 1.0
-        shape, of = (start.n_replicas, n_frames), "H2O" if len(start.numbers) == 3 else "H2O2"
-        x = frames(shape[0] * n_frames, seed + 1, stretch, of).reshape(*shape, -1, 3)
+        shape = (start.n_replicas, n_frames)
+        x = frames(shape[0] * n_frames, seed + 1, stretch, self._of).reshape(*shape, -1, 3)
         v = np.random.default_rng(seed).normal(scale=1e-3, size=x.shape)
         for k in range(n_frames):
             time = (k + 1) * frame_interval_fs
@@ -67,7 +74,8 @@ class Draws:
 @pytest.fixture(params=["H2O"])
 def reference(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """800 frames, whose engine is not at hand."""
-    numbers, positions = molecule(request.param).numbers, frames(800, seed=0, of=request.param)
+    still = molecule(request.param.removesuffix(TURNING))
+    numbers, positions = still.numbers, frames(800, seed=0, of=request.param)
 
     def none(rows):
         raise InputError("not stored")
@@ -77,7 +85,7 @@ def reference(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         data="made",
         numbers=numbers,
         reference=positions[0],
-        bonds=reference_bonds(numbers, molecule(request.param).positions, positions),
+        bonds=reference_bonds(numbers, still.positions, positions),
         mean=positions.mean(axis=0),
         interval_fs=INTERVAL_FS,
         temperature_K=300.0,
@@ -105,13 +113,25 @@ def test_the_best_variant_and_the_one_with_a_thermostat(reference: None, tmp_pat
 
 @pytest.mark.parametrize("reference", ["H2O2"], indirect=True)
 def test_torsions_that_do_not_turn(reference: None, tmp_path: Path) -> None:
-    rows = measure(Draws(("nvt",)), "made", SETTINGS, Context(tmp_path))
+    rows = measure(Draws(("nvt",), "H2O2"), "made", SETTINGS, Context(tmp_path))
     found = {(row.model, row.metric): row.value for row in rows}
     for model in ("draws", "reference"):
         assert found[model, "torsions that decay"] == 0.0
         assert (model, "shortest torsion time") not in found
     assert found["draws", "torsion times that agree"] == 1.0
     assert found["draws", "torsion JSD / static-oracle"] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("reference", ["H2O2" + TURNING], indirect=True)
+def test_torsions_that_turn(reference: None, tmp_path: Path) -> None:
+    """C(τ) = cos 36°τ falls below 1/e from the first frame after to the second."""
+    first, second = np.cos(np.radians([36.0, 72.0]))
+    expected_ps = (1 + (first - np.exp(-1)) / (first - second)) * 1e-3
+    rows = measure(Draws(("nvt",), "H2O2" + TURNING), "made", SETTINGS, Context(tmp_path))
+    found = {(row.model, row.metric): row.value for row in rows}
+    for model in ("draws", "reference"):
+        assert found[model, "torsions that decay"] == 1.0
+        assert found[model, "shortest torsion time"] == pytest.approx(expected_ps, rel=0.02)
 
 
 def test_the_static_oracle_is_blocks_of_the_reference(reference: None, tmp_path: Path) -> None:
