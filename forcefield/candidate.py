@@ -205,11 +205,18 @@ def open_sgdml(name: str = "") -> Dynamics:
     """The sGDML force field of each molecule, in the data folder."""
     from shared.data.sgdml import SGDML, sgdml_model
 
+    _require_no_name("sgdml", name)
+
     def forces(system: System, compiled: bool) -> ForceProvider:
         engine = SGDML(sgdml_model(system.name), system.numbers)
         return lambda start: engine
 
     return Dynamics("sgdml", forces)
+
+
+def _require_no_name(engine: str, name: str) -> None:
+    if name:
+        raise InputError(f"models: {engine}:{name}: {engine} has no checkpoints; say {engine}")
 
 
 def open_xtb(name: str = "") -> Dynamics:
@@ -219,6 +226,8 @@ def open_xtb(name: str = "") -> Dynamics:
     motion: of a C–H stretch, half a radian in 100 fs.
     """
     from shared.data.gfn2 import XTBEngine
+
+    _require_no_name("xtb", name)
 
     def forces(system: System, compiled: bool) -> ForceProvider:
         engine = XTBEngine(system.numbers)

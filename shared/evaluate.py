@@ -74,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
             command=command,
         )
 
-    return exit_code(PROGRAM, act, "the same command, without --fresh, goes on")
+    kept = "what was measured is kept; the same command "
+    kept += "begins again" if switches.fresh else "goes on"
+    return exit_code(PROGRAM, act, kept)
 
 
 def evaluate(
@@ -110,11 +112,13 @@ def evaluate(
     from shared.provenance import provenance
     from shared.writers import require_writable
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(_threads())
     torch.set_flush_denormal(True)  # distant pairs underflow; denormals slow matmuls tenfold
     _, plan, candidates = checked_parts(evaluation, settings)
     folder = Path(evaluation.artefacts or f"runs/evaluate/{evaluation.name}")
     path = Path(evaluation.results or f"docs/results/{evaluation.name}.json")
+    if path.suffix != ".json":  # the report and the lock have the same name with other suffixes
+        raise InputError(f"evaluation.results: {path} must end in .json")
     if quick:
         settings = {name: section.quick() for name, section in settings.items()}
         plan = [(part, systems[:1], models) for part, systems, models in plan]
@@ -128,7 +132,7 @@ def evaluate(
     jobs = [
         (part, name, model) for part, names, models in plan for name in names for model in models
     ]
-    done, bad = [], None
+    done, bad = [], dict[str, InputError]()
     not_before = time.time() if fresh else 0.0
     with _progress(len(jobs)) as report:
         for number, (part, name, model) in enumerate(jobs):
@@ -148,19 +152,26 @@ def evaluate(
                 command=command,
                 report=partial(_say, report, number, job),
             )
-            bad = bad or error
+            if error is not None:
+                bad[job] = error
             done.append(job)
     from shared.evaluation.tables import summary
 
     skipped = results.skipped(done)
     print(summary(results.rows(done), path, skipped))
-    if bad is not None and len(skipped) == len(done):
-        raise InputError(f"nothing could be measured: {bad}")
+    if bad and skipped.keys() | bad.keys() == set(done):
+        raise InputError(f"nothing could be measured: {next(iter(bad.values()))}")
     if with_report:
         from shared.report import write_report
 
         print(f"report: {write_report(path, path.with_suffix('.html'))}")
     return results
+
+
+def _threads() -> int:
+    """The first of OMP_NUM_THREADS; else one."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else 1
 
 
 def _say(report: Callable[[int, str], None], number: int, job: str, line: str) -> None:
@@ -183,7 +194,7 @@ def _measured(
     report: Callable[[str], None],
 ) -> InputError | None:
     """Make one measurement and store it, unless it is there; returns what was bad about the input,
-    such as a file that is missing."""
+    such as a file that is missing. What cannot be made leaves the rows that an earlier one made."""
     from shared.config import resolved
     from shared.evaluation.config import PARTS
     from shared.evaluation.rollout import Context, Skip
@@ -193,9 +204,8 @@ def _measured(
     plain = {k: v for k, v in resolved(settings).items() if k not in ("models", "systems")}
     if variants:
         plain["variants"] = list(variants)
-    identity = json.dumps(
-        [job, plain, seed, candidate.identity, *references.identity(name)], sort_keys=True
-    )
+    reference = references.identity(name) if _has_reference(part) else []
+    identity = json.dumps([job, plain, seed, candidate.identity, *reference], sort_keys=True)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     files = _files(part, name, model, references)
     if not fresh and results.known(job, fingerprint, files):
@@ -208,7 +218,8 @@ def _measured(
         # The record is released: it names no folder of this machine.
         rows, skipped = [], str(reason).replace(str(data_root()), "$TRAJGEN_DATA")
         bad = reason if isinstance(reason, InputError) else None
-        if results.known(job, fingerprint):  # what was measured when its data were here stays
+        if results.measured(job):
+            report(f"keeps its rows: {skipped}")
             return bad
     results.put(
         job,
@@ -230,12 +241,17 @@ def _measured(
     return bad
 
 
+def _has_reference(part: str) -> bool:
+    """Whether a part reads trajectories that the config names: these have 3BPA's test frames."""
+    return part not in ("energies", "shift", "stability")
+
+
 def _files(part: str, name: str, model: str, references: "References") -> dict[str, str]:
     """Checksums of the data that a measurement reads; what is not here is not listed."""
     from shared.evaluation.systems import data_files
 
     found = data_files(part, name, model, references.isomers)
-    if part not in ("energies", "shift", "stability"):  # of 3BPA's test frames
+    if _has_reference(part):
         found += references.files(name)
     return {key: value for path in sorted(set(found)) for key, value in _checksum(path).items()}
 

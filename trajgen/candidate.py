@@ -80,7 +80,7 @@ class GeneratorCandidate:
         return state
 
     def evaluations_per_ps(self, system: System) -> float | None:
-        """Network evaluations per ps of one replica; None where the sampler is adaptive."""
+        """Network evaluations per ps of one replica; of an adaptive sampler, from rest."""
         generator = self.propagator(system, "unknown")
         counted = 0
 

@@ -213,6 +213,9 @@ def _check_interval(part: str, system: str, reference: float, settings: Any) -> 
                 )
 
 
+FEWEST_FRAMES = 10  # of a window: a spectrum of fewer says nothing
+
+
 def _check_numbers(part: str, settings: Any) -> None:
     """Counts and lengths are positive and finite, lists are not empty."""
     none = (("sparse", "starts"), ("energies", "frames"), ("shift", "frames"))  # 0: all there are
@@ -228,6 +231,11 @@ def _check_numbers(part: str, settings: Any) -> None:
             raise InputError(f"{part}.{name}: a horizon is a number of frames, 1 or more")
     if not getattr(settings, "gaps_fs", [1]):
         raise InputError(f"{part}.gaps_fs: name at least one gap")
+    window_ps = getattr(settings, "window_ps", None)
+    if window_ps is not None and window_ps * FS_PER_PS < FEWEST_FRAMES * settings.interval_fs:
+        raise InputError(
+            f"{part}.window_ps: {window_ps:g} ps are less than {FEWEST_FRAMES} of interval_fs"
+        )
     length_ps = getattr(settings, "length_ps", None)
     if length_ps is not None and length_ps * FS_PER_PS < settings.interval_fs:
         raise InputError(f"{part}.length_ps: {length_ps:g} ps is less than one interval_fs")

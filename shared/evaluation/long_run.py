@@ -4,10 +4,12 @@ It goes on where it was interrupted, within a few picoseconds, and is kept for t
 No constraints, and no thermostat but that of the variant.
 """
 
+import fcntl
 import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,8 @@ def long_run(
 ) -> LongRun:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there.
 
+    Two processes that ask for the same simulation take turns: the second reads what the first made.
+
     Args:
         propagator: what moves the replicas; its `observables`, if it has them, are kept, and its
             `bath` is restored.
@@ -120,55 +124,71 @@ def long_run(
         seed: of all that is random.
         report: called with a line at every flush.
     """
-    shape = (n_frames, start.n_replicas, start.n_atoms, 3)
-    done, mode = 0, "w+"
-    if (run / STATE).exists():
-        point = load_state(run / "run")
-        start, done, mode = point.state, point.n_frames, "r+"
-        if "bath_eV" in point.extra and hasattr(propagator, "bath"):
-            propagator.bath = np.array(point.extra["bath_eV"])
     run.mkdir(parents=True, exist_ok=True)
-    frames = _memmap(run / "frames.npy", mode, shape, np.float32)
-    temperatures = _memmap(run / "temperatures.npy", mode, (*shape[:2], len(GROUPS)), np.float32)
-    new = mode == "w+" or not (run / "energies.npy").exists()
-    size = (*shape[:2], len(ENERGIES))
-    energies = _memmap(run / "energies.npy", "w+" if new else mode, size, np.float64)
-    if new:
-        energies[:] = np.nan
-    began, first = time.monotonic(), done
-    every = max(1, round(FLUSH_PS * FS_PER_PS / interval_fs))
-    left = n_frames - done
-    for state in propagator.propagate(start, left, interval_fs, seed=seed) if left else ():
-        alive = np.ones(state.n_replicas, bool) if state.alive is None else state.alive
-        frames[done] = state.positions
-        temperatures[done] = np.nan
-        if state.velocities is not None:
-            kinetic = group_temperatures(state.velocities, state.numbers)
-            temperatures[done] = np.stack([kinetic[group] for group in GROUPS], axis=-1)
-            temperatures[done][:, 0] = np.nan_to_num(temperatures[done][:, 0])
-        temperatures[done][~alive] = np.nan
-        extra: dict[str, Any] = {}
-        observed = getattr(propagator, "observables", None)
-        if observed is not None:
-            for column, name in enumerate(ENERGIES):
-                energies[done, :, column] = np.where(alive, getattr(observed, name), np.nan)
-            extra["bath_eV"] = observed.bath.tolist()
-        done += 1
-        if not alive.any():  # nothing more will change
-            frames[done:], temperatures[done:], done = state.positions, np.nan, n_frames
-        if done % every == 0 or done == n_frames:
-            for array in (frames, temperatures, energies):
-                array.flush()
-            save_state(run / "run", ResumePoint(state, done, (), "npy", interval_fs, extra))
-            simulated = (done - first) * interval_fs * state.n_replicas / FS_PER_PS
-            report(
-                f"{done * interval_fs / FS_PER_PS:g} of {n_frames * interval_fs / FS_PER_PS:g} ps, "
-                f"{simulated / (time.monotonic() - began):.2f} ps/s, "
-                f"{alive.sum()} of {state.n_replicas} whole"
-            )
-        if done == n_frames:
-            break
-    return LongRun(frames, temperatures, energies, interval_fs, bonds)
+    with _alone(run, report):
+        shape = (n_frames, start.n_replicas, start.n_atoms, 3)
+        done, mode = 0, "w+"
+        if (run / STATE).exists():
+            point = load_state(run / "run")
+            start, done, mode = point.state, point.n_frames, "r+"
+            if "bath_eV" in point.extra and hasattr(propagator, "bath"):
+                propagator.bath = np.array(point.extra["bath_eV"])
+        frames = _memmap(run / "frames.npy", mode, shape, np.float32)
+        temperatures = _memmap(
+            run / "temperatures.npy", mode, (*shape[:2], len(GROUPS)), np.float32
+        )
+        new = mode == "w+" or not (run / "energies.npy").exists()
+        size = (*shape[:2], len(ENERGIES))
+        energies = _memmap(run / "energies.npy", "w+" if new else mode, size, np.float64)
+        if new:
+            energies[:] = np.nan
+        began, first = time.monotonic(), done
+        every = max(1, round(FLUSH_PS * FS_PER_PS / interval_fs))
+        left = n_frames - done
+        for state in propagator.propagate(start, left, interval_fs, seed=seed) if left else ():
+            alive = np.ones(state.n_replicas, bool) if state.alive is None else state.alive
+            frames[done] = state.positions
+            temperatures[done] = np.nan
+            if state.velocities is not None:
+                kinetic = group_temperatures(state.velocities, state.numbers)
+                temperatures[done] = np.stack([kinetic[group] for group in GROUPS], axis=-1)
+                temperatures[done][:, 0] = np.nan_to_num(temperatures[done][:, 0])
+            temperatures[done][~alive] = np.nan
+            extra: dict[str, Any] = {}
+            observed = getattr(propagator, "observables", None)
+            if observed is not None:
+                for column, name in enumerate(ENERGIES):
+                    energies[done, :, column] = np.where(alive, getattr(observed, name), np.nan)
+                extra["bath_eV"] = observed.bath.tolist()
+            done += 1
+            if not alive.any():  # nothing more will change
+                frames[done:], temperatures[done:], done = state.positions, np.nan, n_frames
+            if done % every == 0 or done == n_frames:
+                for array in (frames, temperatures, energies):
+                    array.flush()
+                save_state(run / "run", ResumePoint(state, done, (), "npy", interval_fs, extra))
+                simulated = (done - first) * interval_fs * state.n_replicas / FS_PER_PS
+                report(
+                    f"{done * interval_fs / FS_PER_PS:g} of "
+                    f"{n_frames * interval_fs / FS_PER_PS:g} ps, "
+                    f"{simulated / (time.monotonic() - began):.2f} ps/s, "
+                    f"{alive.sum()} of {state.n_replicas} whole"
+                )
+            if done == n_frames:
+                break
+        return LongRun(frames, temperatures, energies, interval_fs, bonds)
+
+
+@contextmanager
+def _alone(run: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Until no other process has the folder of this simulation."""
+    with (run / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waits for another process that makes the same simulation")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _memmap(path: Path, mode: str, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:

@@ -29,6 +29,7 @@ class Oracle:
     """The dynamic oracle of any reference that has one."""
 
     name = identity = "oracle"
+    fits_friction = True
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}

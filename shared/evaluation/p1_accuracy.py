@@ -30,7 +30,7 @@ from shared.evaluation.statistics import Estimate, PooledErrors, mean_of
 from shared.evaluation.systems import Past, System
 from shared.evaluation.trivial import TRIVIAL
 
-__all__ = ["CROSSINGS", "horizon_rows", "measure_accuracy", "measure_ensemble", "row_of"]
+__all__ = ["CROSSINGS", "best_of", "horizon_rows", "measure_accuracy", "measure_ensemble", "row_of"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -146,6 +146,11 @@ def measure_accuracy(
         variants = candidate.variants(system)
     if not variants:
         raise Skip(f"{candidate.name} has no trajectories on {system.data}")
+    if min(horizons) < stride:
+        raise InputError(
+            f"{part}.horizons: {min(horizons)} frames are fewer than the {stride} between two of "
+            "a roll-out"
+        )
     trivial = trivial_errors(past, truth, reach, stride, context)
     rows: list[Row] = []
     for variant in variants:
@@ -153,7 +158,7 @@ def measure_accuracy(
         rolled = roll_errors(candidate, past, variant, truth, reach, stride, context)
         row = partial(row_of(part, "P1", system, candidate, variant), note=note)
         best = oracle(variant, stride)
-        for frames in horizons:
+        for frames in {rolled.index(frames): frames for frames in horizons}.values():
             if rolled.index(frames) < rolled.reached:
                 whole = with_sum and frames == max(horizons)
                 rows += horizon_rows(row, system, rolled, trivial, best, frames, whole)
@@ -194,7 +199,7 @@ def horizon_rows(
     for cumulative, metric in ((False, "RMSE com"), (True, "ARMSE com")):
         if not cumulative and errors.counts[at] < FEWEST:
             continue
-        name, best = _best(others, at, cumulative)
+        name, best = best_of(others, at, cumulative)
         for label, other in (("persistence", others["persistence"]), ("best trivial", best)):
             ratio = errors.estimate(at, cumulative, relative_to=other)
             note = f"best trivial: {name}" if label == "best trivial" else ""
@@ -214,7 +219,9 @@ def _without_mean(armse: Estimate, system: System) -> Estimate:
     return Estimate(armse.value * root, bounds[0], bounds[1], armse.n)
 
 
-def _best(trivial: dict[str, PooledErrors], at: int, cumulative: bool) -> tuple[str, PooledErrors]:
+def best_of(
+    trivial: dict[str, PooledErrors], at: int, cumulative: bool = False
+) -> tuple[str, PooledErrors]:
     """The trivial predictor of least error at, or up to, a frame."""
     values = {name: errors.rmse(cumulative)[at] for name, errors in trivial.items()}
     name = min(values, key=lambda key: (not np.isfinite(values[key]), values[key]))
@@ -261,7 +268,7 @@ def measure_ensemble(
     The last minimises the error and is not a physical structure.
     """
     system = past.system
-    if variant not in candidate.variants(system) or samples < 2:
+    if samples < 2 or variant not in candidate.random or variant not in candidate.variants(system):
         return []
     stride = stride_of(candidate, system, interval_fs)
     trivial = trivial_errors(past, truth, reach, stride, context)
@@ -271,11 +278,11 @@ def measure_ensemble(
     rows = []
     for frames in horizons:
         at = rolled.index(frames)
-        if at >= rolled.reached:
+        if at >= rolled.reached or not rolled.pooled("com").counts[: at + 1].any():
             continue
         where = horizon(system, int(rolled.frames[at]))
         others = {name: errors.pooled("com") for name, errors in trivial.items()}
-        name, best = _best(others, at, True)
+        name, best = best_of(others, at, cumulative=True)
         for alignment in ("raw", "com"):
             mean = rolled.pooled_mean(alignment).estimate(at, cumulative=True)
             each = [rolled.pooled(alignment, k) for k in range(samples)]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from shared.data.splits import SHORT_TO_LONG
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.p1_accuracy import oracle_errors, row_of, trivial_errors
+from shared.evaluation.p1_accuracy import best_of, oracle_errors, row_of, trivial_errors
 from shared.evaluation.results import Row
 from shared.evaluation.rollout import Context, Skip, roll_errors, stride_of
 from shared.evaluation.statistics import PooledErrors
@@ -132,17 +132,15 @@ def _rows(
             continue
         where = {"horizon": f"{time_fs:g} fs", "horizon_fs": time_fs}
         own, ratio = errors.estimate(at), errors.estimate(at, relative_to=still)
-        best = min(
-            (trivial[other].pooled("com") for other in trivial),
-            key=lambda other, at=at: other.rmse()[at],  # type: ignore[misc]
-        )
+        others = {other: found.pooled("com") for other, found in trivial.items()}
+        best_name, best = best_of(others, at)
         rows += [
             row(own, metric="RMSE com", unit="Å", **where),
             row(ratio, metric="RMSE com / persistence", **where),
             row(
                 errors.estimate(at, relative_to=best),
                 metric="RMSE com / best trivial",
-                **where,
+                **{**where, "note": f"best trivial: {best_name}"},
             ),
         ]
         if oracle is not None and oracle.pooled("com").counts[at]:

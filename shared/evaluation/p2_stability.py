@@ -140,7 +140,7 @@ def measure(candidate: Candidate, name: str, settings: Stability, context: Conte
         # With a thermostat the friction of the start is soon forgotten: one variant is enough.
         if system.thermostat == "nose-hoover":
             variants = variants[:1]
-        elif "fitted" in variants:  # where velocities are drawn there is no past to fit
+        elif isinstance(on, Starts):  # where velocities are drawn there is no past to fit
             variants = tuple(v for v in variants if v != "fitted")
         for variant in variants:
             run = simulated(candidate, on, variant, settings, context)

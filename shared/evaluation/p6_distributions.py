@@ -126,7 +126,8 @@ def _rows(
     rows = [row(share(lasted), metric="stable share", **where)]
     rows += _distance_rows(row, run, reference)
     rows += _torsion_rows(row, run, reference)
-    counts = cost_counts({r.metric: r.value for r in rows}, candidate.step_fs(system))
+    values = {r.metric: r.value for r in rows}
+    counts = variant != "nvt" and cost_counts(values, candidate.step_fs(system))
     rows.append(row(float(counts), metric="cost counts", n=len(lasted)))
     rows += _temperature_rows(row, run, series)
     rows += _energy_rows(row, run, series, settings)
@@ -294,7 +295,8 @@ def cost_counts(values: Mapping[str, float | None], step_fs: float) -> bool:
     """The condition of P7 on whose speed is compared, else independent samples would win.
 
     Frames at most 10 fs apart; Jensen-Shannon divergences at most 1.5 of the static oracle's, the
-    spectrum's distance at most twice; and every torsion time agrees (where there are torsions).
+    spectrum's distance at most twice; and every torsion time agrees (where there are torsions). Of
+    a simulation without a thermostat: that is the caller's to see to.
 
     Args:
         values: metric -> value, of P6; what is not there was not reached.

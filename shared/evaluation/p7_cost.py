@@ -1,6 +1,6 @@
 """P7, cost: simulated time per wall and per core second, evaluations, memory; 1 and 64 replicas.
 
-Each figure is measured in a process of its own, on the threads that OMP_NUM_THREADS gives it, where
+Each figure is measured in a process of its own, on one thread, where
 nothing was compiled before.
 Warm-up, compilation above all, is left out and reported apart: it is a cost to the user. A core
 second is one of CPU time of the process, so other programs on the machine do not count.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,9 +90,14 @@ def measure(candidate: Candidate, name: str, settings: Cost, context: Context) -
             ProcessPoolExecutor(1, spawn, _compile_in, (folder,)) as pool,
         ):
             subject = (candidate.name, name, variant, replicas)
-            speed, warm_up, memory = pool.submit(
-                _measured, *subject, settings, context.seed
-            ).result()
+            try:
+                speed, warm_up, memory = pool.submit(
+                    _measured, *subject, settings, context.seed
+                ).result()
+            except BrokenProcessPool:
+                raise Skip(
+                    f"its process was killed with {replicas} replicas: too little memory?"
+                ) from None
         where = {"horizon": f"{replicas} replica{'s' if replicas > 1 else ''}", "timing": True}
         rows += [
             row(speed.ps / speed.core_s, metric="speed", unit="ps/core-s", **where),

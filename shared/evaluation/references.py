@@ -19,6 +19,7 @@ import numpy.typing as npt
 from shared.data.splits import FrameRange
 from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
+from shared.evaluation.candidates import open_candidate
 from shared.evaluation.systems import HISTORY, SETS, Series, three_bpa
 
 __all__ = ["References", "engine_series"]
@@ -80,13 +81,16 @@ class References:
         return [file for file in files if file.is_file()]
 
     def identity(self, name: str) -> list[str]:
-        """Changes with the engine's name and the trajectory of a system, and with the set of
+        """Changes with the engine, its weights and the trajectory of a system, and with the set of
         isomers; empty without the one and with the surrogate of the other."""
         from shared.provenance import file_checksum
 
         if name in SETS["isomers"]:
             return [] if self.isomers == "xtb" else [self.isomers]
-        return [str(self.engine), *map(file_checksum, found)] if (found := self.files(name)) else []
+        if not (found := self.files(name)):
+            return []
+        engine = open_candidate(self.engine).identity if self.engine else ""
+        return [str(self.engine), engine, *map(file_checksum, found)]
 
 
 @lru_cache(maxsize=16)

@@ -127,6 +127,11 @@ class Results:
         read = record.get("files", {})
         return all(read.get(path, checksum) == checksum for path, checksum in (files or {}).items())
 
+    def measured(self, job: str) -> bool:
+        """Whether a job was done, whatever it was asked for."""
+        record = self._content()["jobs"].get(job)
+        return record is not None and record["skipped"] is None
+
     def put(self, job: str, rows: Iterable[Row], record: Mapping[str, Any]) -> None:
         """Replace the rows of a job. The file is locked, and replaced as a whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,18 +25,18 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from shared.checkpoint import CARD, load, shipped
+from shared.checkpoint import CARD, shipped
 from shared.command import exit_code
 from shared.errors import InputError
 from shared.evaluation.results import beyond, read_results, without_time
 from shared.evaluation.systems import SETS
-from shared.evaluation.targets import TARGETS
+from shared.evaluation.targets import TARGETS, former_jobs
 from shared.report.models import Key, rank
 
 __all__ = ["fill", "filled", "main", "matrix", "pivot", "summary", "targets"]
@@ -211,6 +211,7 @@ def matrix(folder: Path, without: Collection[str] = ()) -> str:
                 if row["model"].startswith(f"{head}:")
                 and Path(row["model"].partition(":")[2]).name not in without
                 and row["value"] is not None
+                and not row["former"]
             ]
             line.append(_of_best_model(found, highest=column.highest))
             data |= dict.fromkeys(row["data"] for row in found)
@@ -271,9 +272,12 @@ def fill(path: str | Path, folder: str | Path) -> int:
 def filled(path: str | Path, folder: str | Path) -> tuple[str, int]:
     """The text of a document with its tables filled, and how many there are."""
     path, folder = Path(path), Path(folder)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable document ({error})") from None
     return _MARKED.subn(
-        lambda match: f"{match[1]}{_table(match[2], folder, path)}\n{match[3]}",
-        path.read_text(encoding="utf-8"),
+        lambda match: f"{match[1]}{_table(match[2], folder, path)}\n{match[3]}", text
     )
 
 
@@ -310,22 +314,8 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     results = read_results(path)
-    jobs = results["jobs"]
-    former = {job for job, record in jobs.items() if _are_former(job, record.get("weights", {}))}
+    former = former_jobs(results["jobs"])
     return [{**row, "former": row["job"] in former} for row in results["rows"]]
-
-
-def _are_former(job: str, weights: Mapping[str, str]) -> bool:
-    """Whether a job's weights are of a shipped checkpoint, and no longer what ships."""
-    head, _, name = job.split("/", 2)[-1].partition(":")
-    ships = _shipped_weights(head) if head in _HEADS else {}
-    return name in ships and any(ships.get(n, sha256) != sha256 for n, sha256 in weights.items())
-
-
-@lru_cache
-def _shipped_weights(head: str) -> dict[str, str]:
-    """Name of a checkpoint that ships with a head -> SHA-256 of its weights."""
-    return {name: load(name, head).config.weights_sha256 for name in shipped(head)}
 
 
 def summary(rows: Rows, path: Path, skipped: Mapping[str, str]) -> str:

@@ -7,12 +7,14 @@ molecule stands in for that of all, on its molecule, where the requirement is of
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+from shared.checkpoint import load, shipped
 from shared.evaluation.results import Row
 from shared.evaluation.statistics import Estimate
 
-__all__ = ["TARGETS", "Found", "Target"]
+__all__ = ["TARGETS", "Found", "Target", "former_jobs"]
 
 Rows = list[dict[str, Any]]
 Read = Callable[[str], Rows]
@@ -36,6 +38,23 @@ class Found:
     where: str = ""
     places: int = 0
     missed: int = 0
+
+
+def former_jobs(jobs: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Of the jobs of a results file, those of weights that a shipped checkpoint had before."""
+    return {job for job, record in jobs.items() if _are_former(job, record.get("weights", {}))}
+
+
+def _are_former(job: str, weights: Mapping[str, str]) -> bool:
+    head, _, name = job.split("/", 2)[-1].partition(":")
+    ships = _shipped_weights(head) if head in ("forcefield", "trajgen") else {}
+    return name in ships and any(ships.get(n, sha256) != sha256 for n, sha256 in weights.items())
+
+
+@lru_cache
+def _shipped_weights(head: str) -> dict[str, str]:
+    """Name of a checkpoint that ships with a head -> SHA-256 of its weights."""
+    return {name: load(name, head).config.weights_sha256 for name in shipped(head)}
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,12 @@ _SPARSE = {
     "horizon": ("5 fs", "25 fs", "50 fs"),
 }
 _JSD = tuple(f"{kind} JSD / static-oracle" for kind in ("bond", "angle", "torsion"))
+_THE_300K = {
+    "part": ("distributions",),
+    "model": ("trajgen:3bpa-300K",),
+    "variant": ("fitted",),
+    "metric": _JSD,
+}
 TARGETS = (
     Target(
         "short to long, surrogates: force field, friction fitted, RMSE@100 / best trivial",
@@ -279,13 +304,13 @@ TARGETS = (
     Target(
         "3BPA, 300 K: generator's bonds, angles, torsions, JSD / static oracle, one trajectory",
         "3bpa-300K",
-        {"part": ("distributions",), "model": ("trajgen:3bpa-300K",), "metric": _JSD},
+        _THE_300K,
         {"": 2.0},
     ),
     Target(
         "the same against independent trajectories",
         "3bpa-300K-independent",
-        {"part": ("distributions",), "model": ("trajgen:3bpa-300K",), "metric": _JSD},
+        _THE_300K,
         {"": 2.0},
     ),
     Target(

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from html import escape
 from importlib import resources
 
-from shared.evaluation.targets import TARGETS
+from shared.evaluation.targets import TARGETS, former_jobs
 from shared.report import tables, viewer
 from shared.report.figures import FIGURES, render
 from shared.report.models import Key, Looks, family
@@ -92,8 +92,8 @@ def page(source: Source) -> str:
 <main id="main">
 {_required(source)}
 {_standing(source, looks)}
-{_published(source)}
 {_watch(source, clips)}
+{_published(source)}
 {sections}
 {_left_out(source)}
 </main>
@@ -130,17 +130,26 @@ def _name(part: str) -> str:
 
 
 def _source(source: Source, rows: Sequence[Row], part: str) -> str:
-    """Under every table and group: data, n, command."""
-    data = ", ".join(dict.fromkeys(row.data for row in rows if row.data))
-    counts = sorted({row.n for row in rows if row.n is not None})
+    """Under every table and group: data, n, commands."""
+    measured = [row for row in rows if row.model != "reference"] or rows
+    counts = sorted({row.n for row in measured if row.n is not None})
     noun = _COUNTED.get(part, "starts")
     n = "" if not counts else f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
-    pieces = [f"Data: {escape(data)}"] if data else []
-    pieces += [f"n = {n} {noun}"] if n else []
-    commands = source.commands(rows)
-    made = "".join(f"<code>{escape(command)}</code>" for command in commands)
-    pieces += [f"made by {made}"] if made else []
-    return f'<p class="source">{" · ".join(pieces)}</p>' if pieces else ""
+    return _made_of([row.data for row in rows], f"{n} {noun}" if n else "", source.commands(rows))
+
+
+def _made_of(data: Iterable[str], n: str, commands: Iterable[str]) -> str:
+    """Data and n in a line; the commands, which are long, behind a word."""
+    named = ", ".join(dict.fromkeys(filter(None, data)))
+    pieces = [f"Data: {escape(named)}"] if named else []
+    pieces += [f"n = {n}"] if n else []
+    said = f'<p class="source">{" · ".join(pieces)}</p>' if pieces else ""
+    lines = list(dict.fromkeys(filter(None, commands)))
+    if lines:
+        word = "command" if len(lines) == 1 else f"{len(lines)} commands"
+        shown = "".join(f"<code>{escape(line)}</code>" for line in lines)
+        said += f'<details class="made"><summary>The {word} behind it</summary>{shown}</details>'
+    return said
 
 
 def _section(source: Source, part: str, looks: Looks) -> str:
@@ -199,13 +208,15 @@ def _is_headline(metric: str) -> bool:
 
 def _required(source: Source) -> str:
     """What is required of the models that ship, where this is the evaluation that it is of."""
-    plain = [asdict(row) for row in source.rows]
+    former = former_jobs(source.jobs)
+    plain = [{**asdict(row), "former": row.job in former} for row in source.rows]
     own = [target for target in TARGETS if target.results == source.name]
     held = [(target, target.hold(lambda name: plain)) for target in own]
     if not any(found.places for _, found in held):
         return ""
     met, missed = (sum(found.met is side for _, found in held) for side in (True, False))
-    rows = [Row(**row) for target in own for row in target.of(plain)]
+    wanted = [row for target in own for row in target.of(plain)]
+    rows = [Row(**{k: v for k, v in row.items() if k != "former"}) for row in wanted]
     return (
         '<section id="required"><h2>What is required</h2><p>Of the models that ship: '
         f"{met} met, {missed} missed, {len(held) - met - missed} not measured. Each line is the "
@@ -252,25 +263,22 @@ def _published(source: Source) -> str:
 def _watch(source: Source, clips: Sequence[viewer.Clip]) -> str:
     if not clips:
         return ""
-    data = ", ".join(dict.fromkeys(clip.data for clip in clips))
-    commands = dict.fromkeys(
-        str(job.get("command")) for job in source.jobs.values() if job.get("command")
-    )
-    made = "".join(f"<code>{escape(command)}</code>" for command in commands)
+    commands = (str(job.get("command") or "") for job in source.jobs.values())
     return (
         '<section id="watch"><h2>Watch</h2><p>A trajectory from one start, beside the reference '
         f"from the same start.</p>{viewer.markup(clips)}"
-        f'<p class="source">Data: {escape(data)} · n = 1 start each · made by {made}</p></section>'
+        f"{_made_of([clip.data for clip in clips], '1 start each', commands)}</section>"
     )
 
 
 def _left_out(source: Source) -> str:
-    skipped = [(name, job["skipped"]) for name, job in source.jobs.items() if job.get("skipped")]
-    if not skipped:
+    reasons: dict[str, list[str]] = {}
+    for name, job in source.jobs.items():
+        if job.get("skipped"):
+            reasons.setdefault(str(job["skipped"]), []).append(f"<code>{escape(name)}</code>")
+    if not reasons:
         return ""
-    items = "".join(
-        f"<li><code>{escape(name)}</code> {escape(str(why))}</li>" for name, why in skipped
-    )
+    items = "".join(f"<li>{escape(why)}: {', '.join(names)}</li>" for why, names in reasons.items())
     return f'<section id="left-out"><h2>Not measured</h2><ul class="notes">{items}</ul></section>'
 
 

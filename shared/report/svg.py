@@ -85,8 +85,10 @@ def short(value: float | None, digits: int = 3) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -4 or exponent > 5:
-        mantissa = f"{value / 10.0**exponent:.{digits - 1}g}"
-        return f"{mantissa}·10{str(exponent).translate(_SUPERSCRIPTS)}".replace("-", "−")
+        mantissa, power = f"{value:.{max(0, digits - 2)}e}".split("e")
+        if "." in mantissa:
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}·10{str(int(power)).translate(_SUPERSCRIPTS)}".replace("-", "−")
     decimals = max(0, digits - 1 - exponent)
     text = f"{value:.{decimals}f}"
     return text.replace("-", "−")

@@ -72,7 +72,7 @@ def summary(rows: Sequence[Row], looks: Looks, caption: str) -> str:
     error = bool(rows) and is_error(rows[0].metric)
     horizons = any(row.horizon for row in rows)
     lines: dict[tuple[str, str], dict[str, dict[Key, Row]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: _after(row.horizon_fs)):
         system_lines = lines.setdefault((row.data, row.system), {})
         system_lines.setdefault(row.horizon, {})[key_of(row)] = row
     many_data = len({data for data, _ in lines}) > 1
@@ -82,7 +82,9 @@ def summary(rows: Sequence[Row], looks: Looks, caption: str) -> str:
         f'<th scope="col" class="{family(key.model)}">{_broken(str(key))}</th>' for key in keys
     )
     body = []
-    for (data, system), by_horizon in lines.items():
+    first_seen = list(dict.fromkeys((row.data, row.system) for row in rows))
+    for data, system in first_seen:
+        by_horizon = lines[data, system]
         small = f" <small>{escape(data)}</small>" if many_data else ""
         first = f'<th scope="rowgroup" rowspan="{len(by_horizon)}">{escape(system)}{small}</th>'
         inner = []
@@ -118,21 +120,21 @@ def required(held: Sequence[tuple[Target, Found]], caption: str) -> str:
     body = ""
     for target, found in held:
         if found.worst is None:
-            stands = '<td>not measured</td><td class="empty">–</td>'
+            met, worst = "not measured", '<td class="empty">–</td>'
         else:
             kept = f"{found.places - found.missed} of {found.places}"
             low, high = found.worst.low, found.worst.high
             between = "" if low is None or high is None else f"{short(low)}–{short(high)}"
-            where = escape(", ".join(filter(None, (between, found.where))))
-            stands = (
-                f"<td>{'yes' if found.met else f'<b>no</b> ({kept})'}</td>"
-                f'<td>{short(found.worst.value)}<span class="interval">{where}</span></td>'
+            met = "yes" if found.met else f"<b>no</b> ({kept})"
+            worst = (
+                f'<td>{short(found.worst.value)}<span class="interval">{between}</span>'
+                f'<span class="where">{escape(found.where)}</span></td>'
             )
         body += (
-            f'<tr><th scope="row">{escape(target.says)}</th><td>{escape(target.bound)}</td>'
-            f"{stands}</tr>"
+            f'<tr><th scope="row">{escape(target.says)}</th>{worst}<td>{escape(target.bound)}</td>'
+            f"<td>{met}</td></tr>"
         )
-    head = "".join(f'<th scope="col">{word}</th>' for word in ("required", "bound", "met", "worst"))
+    head = "".join(f'<th scope="col">{word}</th>' for word in ("required", "worst", "bound", "met"))
     return scrolling(
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>",
@@ -149,8 +151,8 @@ def standing(rows: Sequence[Row], looks: Looks, caption: str) -> str:
     groups: dict[tuple[str, float, str], dict[str, dict[Key, float]]] = {}
     for row in rows:
         if is_error(row.metric) and row.value is not None and math.isfinite(row.value):
-            order = math.inf if row.horizon_fs is None else row.horizon_fs
-            group = groups.setdefault((row.metric, order, row.horizon), {})
+            place = (row.metric, _after(row.horizon_fs), row.horizon)
+            group = groups.setdefault(place, {})
             group.setdefault(f"{row.data}/{row.system}", {})[key_of(row)] = row.value
     columns: list[str] = []
     cells: dict[Key, dict[str, str]] = {}
@@ -197,14 +199,13 @@ def published(rows: Sequence[Row], caption: str) -> str:
     Returns:
         a table, or "" where nothing is published, or nothing measured beside it.
     """
-    body = []
-    for given in rows:
-        if family(given.model) != "published" or not is_error(given.metric):
-            continue
-        metric = given.metric.replace("(published)", "raw")
-        same = [r for r in rows if (r.system, r.metric) == (given.system, metric)]
+    given = [r for r in rows if family(r.model) == "published" and is_error(r.metric)]
+    lines: dict[tuple[str, str, str], tuple[dict[str, Row], dict[str, Row]]] = {}
+    for figure in given:
+        metric = figure.metric.replace("(published)", "raw")
+        same = [r for r in rows if (r.system, r.metric) == (figure.system, metric)]
         longest = max((r.horizon_fs for r in same if r.horizon_fs is not None), default=None)
-        wanted = given.horizon_fs if given.horizon else longest
+        wanted = figure.horizon_fs if figure.horizon else longest
         least: dict[str, Row] = {}
         for row in same:
             kind = family(row.model)
@@ -214,26 +215,42 @@ def published(rows: Sequence[Row], caption: str) -> str:
                 least[kind] = row
         if not {"trivial", "learned"} & set(least):
             continue
-        bar = least.get("trivial")
         horizon = next(iter(least.values())).horizon
-        cells = f"<td>{escape(given.system)}</td><td>{escape(horizon)}</td>" + cell(given)
-        for kind in ("trivial", "learned"):
-            own = least.get(kind)
-            beaten = kind == "learned" and own and bar and (own.value or 0.0) >= (bar.value or 0.0)
-            name = f"<td>{escape(str(key_of(own)))}</td>" if own else '<td class="empty">–</td>'
-            cells += cell(own, "beaten" if beaten else "") + name
-        model = given.model.removesuffix(" (published)")
-        line = f"{model}, {metric}" + (f" [{given.unit}]" if given.unit != "1" else "")
-        body.append(f'<tr><th scope="row">{escape(line)}</th>{cells}</tr>')
-    if not body:
+        what = ", ".join(filter(None, (metric, horizon)))
+        line = f"{what} [{figure.unit}]" if figure.unit != "1" else what
+        beside, _ = lines.setdefault((line, figure.system, figure.data), ({}, least))
+        beside[figure.model] = figure
+    if not lines:
         return ""
-    names = ("", "system", "horizon", "published", "best trivial", "", "best learned", "")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    models = list(dict.fromkeys(model for beside, _ in lines.values() for model in beside))
+    body = []
+    for (line, system, _), (beside, least) in lines.items():
+        bar, own = least.get("trivial"), least.get("learned")
+        beaten = own and bar and (own.value or 0.0) >= (bar.value or 0.0)
+        cells = f"<td>{escape(system)}</td>" + "".join(cell(beside.get(m)) for m in models)
+        cells += _named(bar) + _named(own, "beaten" if beaten else "")
+        body.append(f'<tr><th scope="row">{escape(line)}</th>{cells}</tr>')
+    names = ("", "system", *models, "best trivial", "best learned")
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     table = (
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table>"
     )
     return scrolling(table, caption) + _notes(r for r in rows if family(r.model) == "published")
+
+
+def _named(row: Row | None, mark: str = "") -> str:
+    """A figure with its interval, and below it whose it is."""
+    shown = cell(row, mark)
+    if row is None:
+        return shown
+    name = f'<span class="where">{_broken(str(key_of(row)))}</span>'
+    return shown.removesuffix("</td>") + name + "</td>"
+
+
+def _after(time_fs: float | None) -> float:
+    """To sort by: what has no time comes last."""
+    return math.inf if time_fs is None else time_fs
 
 
 def cost(rows: Sequence[Row], looks: Looks, caption: str) -> str:

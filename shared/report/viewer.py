@@ -56,6 +56,7 @@ class Clip:
 
 def clips(source: Source, looks: Looks, frames: int = _FRAMES) -> list[Clip]:
     """The trajectories of an evaluation, each with its reference; of learned models first.
+    What has no reference beside it comes last.
 
     Args:
         source: rows and artefacts.
@@ -73,7 +74,7 @@ def clips(source: Source, looks: Looks, frames: int = _FRAMES) -> list[Clip]:
         for key in sorted(keys, key=lambda key: family(key.model) != "learned"):
             clip = _clip(data, system, key, found[key], reference, frames)
             result.extend([] if clip is None else [clip])
-    return result
+    return sorted(result, key=lambda clip: clip.reference is None)
 
 
 def _clip(

@@ -8,7 +8,7 @@ import pytest
 
 from shared.config import config_parser, parse_config
 from shared.errors import InputError
-from shared.evaluate import main
+from shared.evaluate import _threads, main
 from shared.evaluation.config import PARTS, Evaluation, checked_parts
 from shared.evaluation.results import Results, Row, read_results
 from shared.evaluation.systems import real_series, sparse_frames, surrogate
@@ -54,6 +54,13 @@ def config(folder: Path, text: str = "", data: str = "md17") -> list[str]:
         ("cost: {replicas: []}\n", "cost.replicas must be more than 0, not"),
         ("s2l: {horizons: []}\n", "s2l.horizons: a horizon is a number of frames"),
         ("o2o: {source: foo}\n", "o2o.source"),
+        (
+            "distributions: {window_ps: 0.01}\n",
+            "window_ps: 0.01 ps are less than 10 of interval_fs",
+        ),
+        ("  models: [xtb:foo]\n", "xtb has no checkpoints; say xtb"),
+        ("  models: ['sgdml:foo']\n", "sgdml has no checkpoints; say sgdml"),
+        ("  results: results.html\n", "results.html must end in .json"),
     ],
 )
 def test_bad_configs_are_one_line(tmp_path: Path, capsys, text: str, says: str) -> None:
@@ -163,9 +170,34 @@ def test_what_was_measured_stays_when_its_data_go(tmp_path: Path, capsys, monkey
     main([*arguments, "--fresh"])
     kept = read_results(tmp_path / "results.json")
     assert (kept["rows"], kept["jobs"]) == (measured["rows"], measured["jobs"])
-    # Asked for otherwise, they are another measurement's, and that was not made.
-    main([*arguments, "--evaluation.seed", "1"])
-    assert read_results(tmp_path / "results.json")["rows"] == []
+    # Nor are they lost where another measurement was asked for and could not be made.
+    capsys.readouterr()
+    assert main([*arguments, "--evaluation.seed", "1"]) == 2
+    kept = read_results(tmp_path / "results.json")
+    assert (kept["rows"], kept["jobs"]) == (measured["rows"], measured["jobs"])
+    assert "s2l/ethanol/mean: keeps its rows: its file is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("4,2", 4), ("", 1), ("2", 2), ("x", 1)])
+def test_threads_are_those_of_openmp(monkeypatch, given: str | None, threads: int) -> None:
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert _threads() == threads
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path: Path, capsys, monkeypatch) -> None:
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(PARTS, "s2l", replace(PARTS["s2l"], measure=stop))
+    text = "  systems: [ethanol]\n  models: [mean]\n  parts: [s2l]\n"
+    for switches, says in (([], "goes on"), (["--fresh"], "begins again")):
+        assert main([*config(tmp_path, text), "--no-report", *switches]) == 1
+        assert f"interrupted; what was measured is kept; the same command {says}\n" in (
+            capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("name", ["results.json", "artefacts"])

@@ -160,7 +160,7 @@
       `<path class="strip-line" d="M${points.join("L")}"/>` +
       `<path class="strip-cursor" id="viewer-cursor" d="M0 0V70"/>`;
     byId("viewer-strip-name").textContent =
-      `distance between the two, centres of mass removed, 0 to ${top.toFixed(2)} Å`;
+      `distance between the two, centres of mass removed, 0 to ${Number(top.toPrecision(2))} Å`;
   }
 
   function show(frame) {

@@ -1,5 +1,7 @@
 """Cost: what counts as simulated time, and what is left out of it."""
 
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from shared.data.splits import FrameRange
 from shared.evaluation import p7_cost
 from shared.evaluation.p7_cost import WARM_UP, Cost
+from shared.evaluation.rollout import Context, Skip
 from tests.shared.evaluation.test_rollout import Exact
 
 
@@ -22,6 +25,17 @@ class Counted(Exact):
         for _ in range(n_frames):
             self.frames += 1
             yield start
+
+
+def test_a_process_that_is_killed_is_a_reason(spring, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(p7_cost, "load_series", lambda name, context: spring)
+    monkeypatch.setattr(p7_cost, "_measured", _killed)
+    with pytest.raises(Skip, match="killed with 2 replicas"):
+        p7_cost.measure(Exact(spring), "spring", Cost(replicas=[2]), Context(tmp_path))
+
+
+def _killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

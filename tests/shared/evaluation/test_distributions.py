@@ -107,6 +107,7 @@ def test_the_best_variant_and_the_one_with_a_thermostat(reference: None, tmp_pat
     assert found["fitted", "angle JSD / static-oracle"].value < 1.5  # the same angle
     assert found["nvt", "stable share"].value == 1.0
     assert found["nvt", "T all"].unit == "K"
+    assert found["nvt", "cost counts"].value == 0.0  # a thermostat: its speed is not compared
     assert not any("torsion" in row.metric for row in rows)  # water has none
     assert not any("energy" in row.metric for row in rows)  # nothing to compute it with
 

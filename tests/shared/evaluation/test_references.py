@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from shared.data.trajectories import frame_interval, read_trajectory
 from shared.errors import InputError
-from shared.evaluate import main
+from shared.evaluate import _has_reference, main
+from shared.evaluation import references
 from shared.evaluation.references import References, engine_series
 from shared.evaluation.results import read_results
 from shared.evaluation.systems import three_bpa
@@ -101,6 +103,27 @@ def test_rows_name_the_engine(root: Path) -> None:
     assert job["skipped"] is None
     other = References({"300K": str(path)}, "forcefield:3bpa").identity("300K")
     assert other != References({"300K": str(path)}, "xtb").identity("300K") != []
+
+
+def test_without_its_trajectory_a_reference_keeps_its_rows(root: Path) -> None:
+    """And what reads none is not measured again for it."""
+    path = written(root, "h5", N_FRAMES)
+    entries = {"trajectories": {"300K": str(path)}, "engine": "xtb"}
+    assert main(config(root, **entries)) == 0
+    before = read_results(root / "r.json")
+    assert main(config(root)) == 2  # nothing could be measured
+    assert read_results(root / "r.json") == before
+    assert [_has_reference(part) for part in ("s2l", "distributions")] == [True, True]
+    assert not any(_has_reference(part) for part in ("energies", "shift", "stability"))
+
+
+def test_the_engine_is_known_by_its_weights(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(written(root, "h5", 30))
+    of = References({"300K": path}, "forcefield:3bpa")
+    first = of.identity("300K")
+    trained = SimpleNamespace(identity="other weights")
+    monkeypatch.setattr(references, "open_candidate", lambda name: trained)
+    assert first != of.identity("300K")
 
 
 def test_blocks_are_windows_of_independent_trajectories(root: Path) -> None:

@@ -13,6 +13,8 @@ from shared.evaluation.results import Results, Row, beyond, not_within
 from shared.evaluation.statistics import Estimate
 from shared.evaluation.tables import FOLDER, documents, fill, filled, matrix, pivot, targets
 from shared.evaluation.targets import TARGETS, Found, Target
+from shared.report.page import page
+from shared.report.source import read_source
 
 
 def row(model: str, value: float | None, system: str = "ethanol", **columns) -> Row:
@@ -111,6 +113,19 @@ def test_artefacts_keep_the_names(tmp_path: Path) -> None:
         assert arrays["x"].tolist() == [0, 1, 2]
 
 
+def test_each_part_has_a_trajectory_of_its_own(tmp_path: Path) -> None:
+    for part, data in (("s2l", "surrogate"), ("s2l_real", "real")):
+        common = ("ethanol", "persistence", "", data)
+        save_artefact(tmp_path, "trajectory", *common, from_part=part)
+    assert len(index(tmp_path)) == 2
+
+
+def test_artefacts_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for system in ("1200K", "torsion-scan", "300K", "600K"):
+        save_artefact(tmp_path, "s2l", system, "x", "", "d")
+    assert [a.system for a in index(tmp_path)] == ["300K", "600K", "1200K", "torsion-scan"]
+
+
 def test_tables_are_filled_from_rows(tmp_path: Path) -> None:
     results = Results(tmp_path / "md17.json", "md17", "runs", {})
     rows = [
@@ -162,6 +177,25 @@ def test_tables_say_which_rows_are_of_former_weights(tmp_path: Path) -> None:
     fill(document, tmp_path)
     said = document.read_text()
     assert "Of weights before those that ship now: forcefield:3bpa.\n" in said
+
+
+def test_former_weights_meet_no_target_and_are_not_in_the_matrix(tmp_path: Path) -> None:
+    results = Results(tmp_path / "md17.json", "md17", "runs", {})
+    columns = {"variant": "fitted", "n": 20}
+    rows = [
+        row("forcefield:md17s", 0.04, metric="RMSE com / best trivial", **columns),
+        row("forcefield:md17s", 0.2, metric="ARMSE com", **{**columns, "horizon": "1000 frames"}),
+    ]
+    job = "s2l/ethanol/forcefield:md17s"
+    for weights, counts in (
+        (load("md17s", "forcefield").config.weights_sha256, True),
+        ("0", False),
+    ):
+        results.put(job, rows, record("a") | {"weights": {"md17s": weights}})
+        assert ("forcefield:md17s, fitted" in matrix(tmp_path)) is counts
+        said = page(read_source(results.path))
+        assert ("What is required" in said) is counts
+        assert ("| ≤ 0.05 | yes |" in targets(tmp_path)) is counts
 
 
 def test_the_matrix_takes_the_best_model_of_those_measured_everywhere(tmp_path: Path) -> None:

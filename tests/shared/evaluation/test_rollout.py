@@ -24,6 +24,7 @@ class Exact:
 
     name = identity = "exact"
     weights: ClassVar[dict] = {}
+    random = ("unknown",)
 
     def __init__(self, series, off: float = 0.0, breaks: bool = False) -> None:
         self.series, self.off, self.breaks = series, off, breaks
@@ -118,6 +119,13 @@ def test_rows_and_curves(spring, tmp_path: Path) -> None:
         if (row.metric, row.horizon) == ("ARMSE com, mean over 4", "20 frames")
     )
     assert of_each.low <= of_each.value <= of_each.high
+    few = measure_accuracy("s2l", Exact(spring, 0.01), *common[:3], [HALF, HALF], 1.0, context)
+    assert len([row for row in few if row.metric == "RMSE com"]) == 1  # one frame, one row
+    with pytest.raises(InputError, match=r"s2l.horizons: 1 frames are fewer than the 2 between"):
+        measure_accuracy("s2l", Exact(spring), *common[:3], [1], 1.0, context)
+    certain = Exact(spring)
+    certain.random = ()
+    assert measure_ensemble("s2l", certain, *common, 4, context) == []
     for artefact in index(tmp_path):
         if not artefact.part.startswith("s2l"):
             continue

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from shared.evaluation import p2_stability
+from shared.evaluation.long_run import _alone
 from shared.evaluation.p2_stability import Stability, measure, simulated
 from shared.evaluation.references import References
 from shared.evaluation.rollout import Context
@@ -92,6 +95,48 @@ def test_a_fresh_measurement_simulates_again(trained: Path, tmp_path: Path) -> N
         simulated(still, starts, "nve", settings, context)
         begun.append(hasattr(still, "begun"))
     assert begun == [True, False, True]
+
+
+def test_two_processes_do_not_make_the_same_simulation_at_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    with _alone(tmp_path, said.append):
+        later = Thread(target=lambda: _enter(tmp_path, said))
+        later.start()
+        while not said:
+            time.sleep(0.01)
+        assert said == ["waits for another process that makes the same simulation"]
+    later.join()
+    assert said[1:] == ["mine"]
+
+
+def _enter(run: Path, said: list[str]) -> None:
+    with _alone(run, said.append):
+        said.append("mine")
+
+
+def test_what_has_a_past_is_moved_as_the_model_does_best(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Isomers have frames before the start; where velocities are drawn there are none."""
+    every, made = ("fitted", "unknown", "nvt"), []
+    still = Still()
+    monkeypatch.setattr(still, "variants", lambda system: every, raising=False)
+    made_by = p2_stability.simulated
+
+    def seen(candidate, on, variant, settings, context):
+        made.append(variant)
+        return made_by(candidate, starts, variant, settings, context)
+
+    monkeypatch.setattr(p2_stability, "simulated", seen)
+    starts = three_bpa_starts("torsion-scan")
+    settings, context = Stability(replicas=2, length_ps=0.01), Context(tmp_path / "out")
+    measure(still, "torsion-scan", settings, context)
+    assert made == ["unknown", "nvt"]
+    made.clear()
+    isomer = SimpleNamespace(system=starts.system)
+    monkeypatch.setattr(p2_stability, "isomers_under_test", lambda source: ([isomer], []))
+    measure(still, "unseen", settings, context)
+    assert made == ["fitted", "unknown", "nvt"]
 
 
 def test_isomers_are_those_of_the_set_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,8 @@ def test_is_one_well_formed_page_with_unique_ids(tree: Tree) -> None:
     sections = [attributes["id"] for attributes in tree.all("section")]
     assert sections == [
         "standing",
-        "published",
         "watch",
+        "published",
         "s2l",
         "stability",
         "distributions",
@@ -112,10 +112,11 @@ def test_controls_have_labels(text: str) -> None:
 
 
 def test_every_table_and_group_tells_command_data_and_n(text: str) -> None:
-    sources = re.findall(r'<p class="source">(.*?)</p>', text)
-    assert len(sources) >= 9
-    for source in sources:
-        assert COMMAND in source
+    sources = re.findall(r'<p class="source">(.*?)</p>(<details class="made">.*?</details>)', text)
+    assert len(sources) == text.count('class="source"') >= 9
+    for source, made in sources:
+        assert f"<code>{COMMAND}</code>" in made
+        assert "The command behind it" in made
         assert "md17s (surrogate)" in source
         assert "n = " in source
 
@@ -149,11 +150,11 @@ def test_standing_counts_systems(text: str) -> None:
 
 
 def test_published_figures_stand_beside_ours(text: str) -> None:
-    section = text[text.index('id="published"') : text.index('id="watch"')]
-    line = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", section)[0]
+    section = text[text.index('id="published"') : text.index('id="s2l"')]
+    assert '<th scope="col">DiffMD (published)</th>' in section
+    line = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", section)[0].replace("<wbr>", "")
     cells = [cell for cell in re.split(r"<[^>]*>", line) if cell]
-    assert cells[:3] == ["DiffMD, RMSE com [Å]", "ethanol", "100 frames"]
-    assert "0.640" in cells
+    assert cells[:3] == ["RMSE com, 100 frames [Å]", "ethanol", "0.640"]
     named = [cell for cell in cells if cell.split(" ")[0] in (*TRIVIAL, *MODELS)]
     assert named == ["mean", "forcefield:md17s (fitted)"]
     assert "not comparable: published on real MD17 &lt;b&gt;&amp;" in section
@@ -164,11 +165,31 @@ def test_published_figures_without_a_horizon_stand_beside_ours() -> None:
     common |= {"metric": "RMSE of forces", "unit": "meV/Å"}
     rows = [
         Row(**common, model=model, value=value)
-        for model, value in (("forcefield:x", 9.0), ("MACE (published)", 10.3))
+        for model, value in (
+            ("forcefield:x", 9.0),
+            ("MACE (published)", 10.3),
+            ("NequIP (published)", 10.8),
+        )
     ]
-    said = published(rows, "Energies")
-    assert "MACE, RMSE of forces [meV/Å]" in said
+    said = published(rows, "Energies").replace("<wbr>", "")
+    assert said.count("RMSE of forces [meV/Å]") == 1  # one line, a column for each
+    assert "<td>10.3</td><td>10.8</td>" in said
     assert "forcefield:x" in said
+
+
+def test_horizons_stand_in_the_order_of_time() -> None:
+    common = {"job": "", "protocol": "P2", "part": "stability", "data": "d", "system": "300K"}
+    rows = [
+        Row(**common, model="forcefield:x", metric="stable share", value=1.0, **where)
+        for where in (
+            {"horizon": "100 ps", "horizon_fs": 1e5},
+            {"horizon": "2 ps", "horizon_fs": 2e3},
+            {"horizon": "10 ps", "horizon_fs": 1e4},
+        )
+    ]
+    said = page(Source("other", tuple(rows)))
+    table = said[said.index("stable share</caption>") :]
+    assert re.findall(r"<td>(\d+ ps)</td>", table)[:3] == ["2 ps", "10 ps", "100 ps"]
 
 
 def test_what_is_required_is_said_to_be_missed_as_plainly_as_met() -> None:
@@ -185,7 +206,9 @@ def test_what_is_required_is_said_to_be_missed_as_plainly_as_met() -> None:
     said = page(Source("md17", tuple(rows), jobs={"j": {"command": COMMAND}}))
     assert "Of the models that ship: 1 met, 1 missed, " in said
     assert "<b>no</b> (1 of 2)" in said
-    assert re.search(r'<td>0\.060*<span class="interval">uracil, 100 frames</span>', said)
+    assert re.search(
+        r'<td>0\.060*<span class="interval"></span><span class="where">uracil, 100 frames<', said
+    )
     assert "What is required" not in page(Source("other", tuple(rows)))
 
 

@@ -99,6 +99,7 @@ def test_levels_categories_bands_steps_and_areas() -> None:
         (1234.5, "1234"),
         (1.5e-7, "1.5·10⁻⁷"),
         (2.5e8, "2.5·10⁸"),
+        (9.97e-6, "1·10⁻⁵"),
     ],
 )
 def test_short(value: float | None, text: str) -> None:
