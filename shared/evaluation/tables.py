@@ -116,9 +116,9 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         cells.setdefault(line, {})[row[across]] = row
     orders = [_order(rows, name) for name in apart]
     names = _names(rows)
-    units = {row["unit"] for row in rows} - {"1"}
-    unit = f" [{units.pop()}]" if len(units) == 1 else ""
-    lines = [[*apart, f"model{unit}", *columns]]
+    units = {row["unit"] for row in rows}
+    of_all = f" [{units.pop()}]" if len(units) == 1 and units != {"1"} else ""
+    lines = [[*apart, f"model{of_all}", *columns]]
     for line in sorted(
         cells,
         key=lambda line: (
@@ -129,7 +129,10 @@ def pivot(rows: Rows, *, interval: bool = True, across: str = "system") -> str:
         key = line[-1]
         name = ", ".join(filter(None, (names[key.model], key.variant)))
         found = cells[line]
-        lines.append([*line[:-1], name, *(_cell(found.get(c), interval) for c in columns)])
+        said = list(line[:-1])
+        if "metric" in apart and not of_all and (unit := next(iter(found.values()))["unit"]) != "1":
+            said[apart.index("metric")] += f" [{unit}]"
+        lines.append([*said, name, *(_cell(found.get(c), interval) for c in columns)])
     notes = _notes(rows, apart, across)
     return _markdown(lines) + "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
 

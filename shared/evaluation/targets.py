@@ -220,7 +220,7 @@ TARGETS = (
         without=("benzene",),
     ),
     Target(
-        "sparse real MD17, ten comparisons or more: force field of all molecules, RMSE / sGDML's",
+        "sparse real MD17, 5 to 50 fs, friction unknown, ten comparisons or more: force field of all molecules, RMSE / sGDML's",
         "md17",
         _SPARSE | {"model": ("forcefield:md17",)},
         {"": 1.2},
@@ -279,7 +279,7 @@ TARGETS = (
         {"100 frames": 0.1, "500 frames": 0.6},
     ),
     Target(
-        "windows: force field, friction fitted, ADE [Å]",
+        "windows of surrogates: force field, friction fitted, ADE [Å]",
         "md17",
         {
             "part": ("windows",),
@@ -290,7 +290,7 @@ TARGETS = (
         {"": 0.02},
     ),
     Target(
-        "windows: generator, friction fitted, ADE / GeoTDM's (published)",
+        "windows of surrogates: generator, friction fitted, ADE / GeoTDM's (published, of real MD17)",
         "md17",
         {
             "part": ("windows",),
