@@ -203,6 +203,8 @@ def _verdict(cells: Iterable[Mapping[str, Any]]) -> str:
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     judged = [row for row in rows if row["target"] is not None]
+    if not judged:
+        return "Nothing is required of these."
     models = {row["model"] for row in judged}
     missed: dict[str, list[str]] = {}
     for row in judged:
