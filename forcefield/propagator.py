@@ -25,6 +25,7 @@ from forcefield.integrators import Bussi, ForceFunction, Langevin, NoseHoover, V
 from shared.errors import InputError
 from shared.kinetics import pair_velocity
 from shared.metrics.stability import TEMPERATURE_RANGE, StabilityWatch, reference_bonds
+from shared.start import moving_degrees_of_freedom
 from shared.state import PhaseState
 from shared.units import KB_EV_PER_K, masses
 
@@ -247,8 +248,19 @@ class ForceFieldPropagator:
     def _integrator(
         self, start: PhaseState, forces: ForceFunction, timestep_fs: float, seed: int
     ) -> VelocityVerlet:
-        m = self._tensor(masses(start.numbers))
-        return self.ensemble.integrator(forces, m, timestep_fs, self.dof(start.n_atoms), seed)
+        """The canonical distribution of a thermostat is over the degrees of freedom that move; its
+        temperature there gives the kinetic energy that those counted have at the ensemble's."""
+        m, dof, ensemble = (
+            self._tensor(masses(start.numbers)),
+            self.dof(start.n_atoms),
+            self.ensemble,
+        )
+        if ensemble.kind not in ("nve", "langevin") and start.velocities is not None:
+            assert ensemble.temperature_K is not None
+            moving = moving_degrees_of_freedom(start)
+            ensemble = replace(ensemble, temperature_K=ensemble.temperature_K * dof / moving)
+            dof = moving
+        return ensemble.integrator(forces, m, timestep_fs, dof, seed)
 
     def _frames(
         self, start: PhaseState, integrator: VelocityVerlet, n_frames: int, per_frame: int
@@ -282,7 +294,8 @@ class _Replicas:
         self._watch = StabilityWatch(bonds, start.n_replicas)
         if start.alive is not None:
             self._watch.alive = start.alive.copy()
-        self._hottest = 0.5 * integrator.dof * KB_EV_PER_K * TEMPERATURE_RANGE[1]  # as K, eV
+        self._unit = 0.5 * propagator.dof(start.n_atoms) * KB_EV_PER_K  # kinetic energy of 1 K, eV
+        self._hottest = TEMPERATURE_RANGE[1] * self._unit
         self._last = self._now()
 
     def advance(self, n_steps: int) -> None:
@@ -307,7 +320,7 @@ class _Replicas:
     def observables(self) -> Observables:
         """Energies now."""
         values = {"conserved": self._integrator.conserved(), **self._now()}
-        values["temperature"] = self._integrator.temperature()
+        values["temperature"] = self._integrator.kinetic / self._unit
         names = Observables.__dataclass_fields__
         return Observables(**{name: values[name].cpu().numpy().copy() for name in names})
 
@@ -338,7 +351,7 @@ class _Replicas:
         integrator, watch = self._integrator, self._watch
         before, timestep_fs = watch.alive, integrator.timestep_fs
         positions = torch.where(whole[:, None, None], integrator.positions, torch.nan)
-        kelvin = integrator.temperature().cpu().numpy()
+        kelvin = (integrator.kinetic / self._unit).cpu().numpy()
         alive = watch.update(positions.cpu().numpy(), integrator.count * timestep_fs, kelvin)
         for replica in np.flatnonzero(before & ~alive).tolist():
             step, why = integrator.count, "a bond is off by more than 0.5 Å"

@@ -17,7 +17,15 @@ from shared.metrics.energetics import internal_dof
 from shared.state import PhaseState
 from shared.units import masses
 
-__all__ = ["degrees_of_freedom", "share_of_the_whole", "with_velocities"]
+__all__ = [
+    "degrees_of_freedom",
+    "moving_degrees_of_freedom",
+    "share_of_the_whole",
+    "with_velocities",
+]
+
+
+_STILL = 1e-4  # share of the kinetic energy that rounding leaves to what was set to 0
 
 
 def degrees_of_freedom(
@@ -88,6 +96,33 @@ def with_velocities(
         positions=start.positions,
     )
     return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"
+
+
+def moving_degrees_of_freedom(start: PhaseState, *, rotates: bool | None = None) -> int:
+    """Those that a thermostat which scales velocities acts on, whatever a temperature counts.
+
+    3N, less 3 where no replica drifts, less 3 (linear: 2) where none rotates: scaling leaves what
+    is 0 at 0.
+
+    Args:
+        start: with velocities.
+        rotates: whether it does; None: as the start does.
+    """
+    assert start.velocities is not None
+    weights, n_atoms = masses(start.numbers), start.n_atoms
+    resting = remove_momentum(start.velocities, weights)
+    inner = remove_rotation(start.positions, resting, weights)
+    every, without_drift, alone = (
+        kinetic_energy(v, weights) for v in (start.velocities, resting, inner)
+    )
+    moving = 3 * n_atoms
+    if not np.any(every - without_drift > _STILL * every):
+        moving -= 3
+    if rotates is None:
+        rotates = bool(np.any(without_drift - alone > _STILL * every))
+    if not rotates:
+        moving -= 3 * n_atoms - 3 - round(internal_dof(start.positions[0], start.numbers)["all"])
+    return moving
 
 
 def share_of_the_whole(start: PhaseState) -> float:

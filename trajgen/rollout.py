@@ -16,6 +16,7 @@ frame; the rest go on.
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ from torch import Tensor
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
-from shared.kinetics import bussi_scale, kinetic_energy, temperature
+from shared.kinetics import bussi_scale, kinetic_energy, remove_momentum, temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
-from shared.start import degrees_of_freedom
+from shared.start import degrees_of_freedom, moving_degrees_of_freedom
 from shared.state import PhaseState
 from shared.topology import bonds_of_classes
 from shared.units import KB_EV_PER_K, masses
@@ -205,9 +206,18 @@ class _State:
 
         self.types = torch.tensor([index[c] for c in classes], device=device).repeat(r, 1)
         self.masses = tensor(masses(start.numbers))
-        self.dof = 0
         if generator.thermostat_time_fs is not None:
-            self.dof = degrees_of_freedom(generator.config, start.numbers, reference)
+            assert generator.thermostat_temperature_K is not None
+            counted = degrees_of_freedom(generator.config, start.numbers, reference)
+            assert start.velocities is not None
+            still = replace(
+                start, velocities=remove_momentum(start.velocities, masses(start.numbers))
+            )
+            rotates = None if generator.keep_angular_momentum else True
+            self.dof = moving_degrees_of_freedom(still, rotates=rotates)
+            # Of what moves, so that K is what those counted have at the temperature asked for.
+            kelvin = generator.thermostat_temperature_K * counted / self.dof
+            self.thermal = KB_EV_PER_K * kelvin
         modes = model.modes
         self.order = None if modes is None else modes.order(start.numbers, reference).to(device)
         self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)
@@ -277,17 +287,17 @@ class _State:
         """v ← α v, with the α of `shared.kinetics.bussi_scale`; what does not move stays so."""
         g = self.generator
         assert g.thermostat_time_fs is not None
-        assert g.thermostat_temperature_K is not None
         # Of the seed and the time alone, and of a replica whatever the others are.
         normal, square = (np.random.default_rng([seed, self.count, k]) for k in range(2))
         first = normal.standard_normal(len(v))
         others = square.chisquare(self.dof - 1, len(v)) if self.dof > 1 else np.zeros(len(v))
         kinetic = kinetic_energy(v.cpu().numpy(), self.masses.cpu().numpy())
-        thermal = KB_EV_PER_K * g.thermostat_temperature_K
         keep = math.exp(-g.lag_fs / g.thermostat_time_fs)
         moves = kinetic > 0
         scale = np.where(
-            moves, bussi_scale(np.where(moves, kinetic, 1.0), thermal, keep, first, others), 0.0
+            moves,
+            bussi_scale(np.where(moves, kinetic, 1.0), self.thermal, keep, first, others),
+            0.0,
         )
         return v * torch.from_numpy(scale).to(v)[:, None, None]
 

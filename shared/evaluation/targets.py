@@ -220,7 +220,8 @@ TARGETS = (
         without=("benzene",),
     ),
     Target(
-        "sparse real MD17, 5 to 50 fs, friction unknown, ten comparisons or more: force field of all molecules, RMSE / sGDML's",
+        "sparse real MD17, 5 to 50 fs, friction unknown, ten comparisons or more: "
+        "force field of all molecules, RMSE / sGDML's",
         "md17",
         _SPARSE | {"model": ("forcefield:md17",)},
         {"": 1.2},
@@ -290,7 +291,8 @@ TARGETS = (
         {"": 0.02},
     ),
     Target(
-        "windows of surrogates: generator, friction fitted, ADE / GeoTDM's (published, of real MD17)",
+        "windows of surrogates: generator, friction fitted, "
+        "ADE / GeoTDM's (published, of real MD17)",
         "md17",
         {
             "part": ("windows",),

@@ -194,6 +194,25 @@ def test_the_temperature_is_that_of_what_moves() -> None:
     assert np.mean(found) == pytest.approx(300.0, abs=12.0)
 
 
+@pytest.mark.parametrize("name", ["bussi", "nose-hoover-chain"])
+def test_what_is_counted_does_not_change_what_is_canonical(name: str) -> None:
+    """MD17 counts all 3N: at 100 K so counted, water's three live degrees of freedom are at 300 K,
+    and their kinetic energy is spread as that of three, not as that of nine."""
+    start = water(400)
+    m = masses(WATER)
+    inner = remove_rotation(start.positions, remove_momentum(start.velocities, m), m)
+    start = replace(start, velocities=inner)
+    ensemble = Ensemble(name, 100.0, relaxation_fs=10.0)
+    propagator = ForceFieldPropagator(forces, ensemble=ensemble)
+    found = []
+    for state in propagator.propagate(start, 60, 10.0, seed=5):
+        found.append(temperature(state.velocities, m))
+        np.testing.assert_allclose(propagator.observables.temperature, found[-1])
+    found = np.array(found)[20:, state.alive]
+    assert np.mean(found) == pytest.approx(100.0, rel=0.04)
+    assert np.std(found) == pytest.approx(100.0 * np.sqrt(2 / 3), rel=0.08)  # of nine: 47 K
+
+
 # ---- replicas that break -------------------------------------------------------------------------
 
 
