@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forcefield.response import response_weights
-from shared.config import check_values, files_of
+from shared.config import check_disjoint, check_values, files_of
 from shared.data.extxyz import LabelledFrames, read_labelled
 from shared.data.locate import data_root
 from shared.errors import InputError
@@ -96,6 +96,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         conditions = "train >= 1", "validation >= 1", "blocks >= 1", "margin >= 0"
         check_values(self, "data", *conditions, "train_range >= 0", "validation_range >= 0")
+        if self.source in ("md17", "md17s", "xtb") or (self.source == "rmd17" and not self.blocks):
+            names = ("data.train_range", "data.validation_range")
+            check_disjoint(self.train_range, self.validation_range, *names)
 
 
 def load_labelled(data: DataConfig, part: Part) -> list[LabelledFrames]:

@@ -130,7 +130,12 @@ def simulate(
     from forcefield.load import build, choose, open_checkpoint, types_of
     from shared.choice import unfamiliar
     from shared.io import read_start
-    from shared.start import degrees_of_freedom, share_of_the_whole, with_velocities
+    from shared.start import (
+        degrees_of_freedom,
+        far_from_trained,
+        share_of_the_whole,
+        with_velocities,
+    )
 
     start, chosen_for = read_start(source, frame, history_interval_fs), ""
     if checkpoint is None:
@@ -240,6 +245,8 @@ def simulate(
             f"{kelvin:g} K is hotter than the training data of checkpoint {config.name}, "
             f"{trained:g} K"
         )
+    if given:
+        warnings.append(far_from_trained(start, config, dof))
     share = share_of_the_whole(start) if given and config.temperature_convention == "3N-6" else 0.0
     if share > _WHOLE and motion.kind not in ("nve", "langevin"):
         warnings.append(

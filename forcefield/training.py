@@ -406,11 +406,14 @@ def molecules_of(source: str, frames: Sequence[LabelledFrames]) -> dict[str, Any
 
     The key is that of most of some twenty frames: in a hot one a bond may be stretched too far.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for f in frames:
         keys = [molecule_key(atom_classes(f.numbers, x)) for x in f.positions[:: len(f) // 20 + 1]]
         name = source if source == "3bpa" else f.name  # its file is named after a temperature
-        found[name] = {"key": Counter(keys).most_common(1)[0][0], "atoms": len(f.numbers)}
+        key = Counter(keys).most_common(1)[0][0]
+        if found.get(name, {"key": key})["key"] != key:
+            raise InputError(f"{f.path}: another molecule is named {name}, too; rename the file")
+        found[name] = {"key": key, "atoms": len(f.numbers)}
     return found
 
 

@@ -168,7 +168,12 @@ def save(
         (new / CARD).write_text(card, encoding="utf-8")
         if folder.exists():
             os.rename(folder, old)
-        os.rename(new, folder)
+        try:
+            os.rename(new, folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                os.rename(old, folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     return folder
 

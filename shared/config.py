@@ -8,7 +8,6 @@ is silently ignored means an experiment other than the one described.
 import difflib
 import json
 import operator
-import os
 from argparse import ArgumentError
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.errors import InputError
+from shared.files import replacing
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -70,6 +70,15 @@ def parse_config(parser: "ArgumentParser", argv: Sequence[str] | None = None) ->
         raise InputError(message) from None
     settings.arguments = list(argv)  # for the record
     return settings
+
+
+def check_disjoint(
+    train: tuple[int, int], validation: tuple[int, int], name: str, other: str
+) -> None:
+    """Refuse ranges of frames that share some; `name` and `other` are theirs in the message."""
+    first, end = max(train[0], validation[0]), min(train[1], validation[1])
+    if first < end:
+        raise InputError(f"{name} and {other} share frames {first} to {end}; they must not")
 
 
 def check_values(config: Any, section: str, *conditions: str) -> None:
@@ -202,9 +211,8 @@ def store_run(folder: str | Path, settings: Any, *, seed: int, data: Iterable[Pa
         RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
-        scratch = folder / f".{name}.tmp"
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, folder / name)
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def check_same_run(

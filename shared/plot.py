@@ -1,8 +1,8 @@
 """The picture of a run: temperature, bonds and distance from the start against time."""
 
-import os
 from pathlib import Path
 
+from shared.files import replacing
 from shared.metrics.stability import THRESHOLD
 from shared.record import Series
 
@@ -40,10 +40,5 @@ def save_plot(path: Path, series: Series, title: str, target_K: float | None) ->
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
     panels[-1].set_xlabel("time (ps)")
-    part = path.with_name(f".part-{path.name}")
-    try:
+    with replacing(path) as part:
         figure.savefig(part, format="png", dpi=120)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

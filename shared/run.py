@@ -378,6 +378,8 @@ def _output_stem(source: str | Path, out: str | Path | None, format: str) -> Pat
     """Path of the outputs without ending; none of them may take the place of the source."""
     source = Path(source)
     stem = Path(source.stem) if out is None else Path(out)
+    if not stem.name or stem.name == "..":
+        raise InputError(f"{out}: the outputs need a name, not a folder's alone")
     if stem.suffix[1:] == format:
         stem = stem.with_suffix("")
     taken = rf"{re.escape(stem.name)}((_r\d+)?\.{format}|\.pdb|\.json|\.png|\.state\.npz)"

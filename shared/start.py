@@ -12,6 +12,7 @@ from shared.kinetics import (
     maxwell_boltzmann,
     remove_momentum,
     remove_rotation,
+    temperature,
 )
 from shared.metrics.energetics import internal_dof
 from shared.state import PhaseState
@@ -19,12 +20,14 @@ from shared.units import masses
 
 __all__ = [
     "degrees_of_freedom",
+    "far_from_trained",
     "moving_degrees_of_freedom",
     "share_of_the_whole",
     "with_velocities",
 ]
 
 
+_FAR_TEMPERATURE = 4.0  # times another: beyond what a frame's own fluctuates by
 _STILL = 1e-4  # share of the kinetic energy that rounding leaves to what was set to 0
 
 
@@ -123,6 +126,26 @@ def moving_degrees_of_freedom(start: PhaseState, *, rotates: bool | None = None)
     if not rotates:
         moving -= 3 * n_atoms - 3 - round(internal_dof(start.positions[0], start.numbers)["all"])
     return moving
+
+
+def far_from_trained(start: PhaseState, config: CheckpointConfig, dof: int) -> str:
+    """A warning where a file's velocities are of another temperature than a checkpoint learned,
+    such as those in another unit; else "".
+
+    Args:
+        start: with the file's velocities.
+        config: the checkpoint's.
+        dof: degrees of freedom that its temperature counts.
+    """
+    assert start.velocities is not None
+    kelvin = float(temperature(start.velocities, masses(start.numbers), dof).mean())
+    trained = config.temperature_K
+    if trained is None or 1 / _FAR_TEMPERATURE < kelvin / trained < _FAR_TEMPERATURE:
+        return ""
+    return (
+        f"the file's velocities are those of {kelvin:.3g} K; checkpoint {config.name} "
+        f"learned the dynamics at {trained:g} K"
+    )
 
 
 def share_of_the_whole(start: PhaseState) -> float:

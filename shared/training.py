@@ -7,7 +7,6 @@ where Adam alone left 0.41 (docs/training.md).
 
 import io
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from torch.utils.data import DataLoader
 from shared.checkpoint import CONFIG
 from shared.config import KEPT, check_same_run, check_values, store_run
 from shared.errors import InputError
+from shared.files import replacing
 
 if TYPE_CHECKING:
     import lightning
@@ -175,7 +175,7 @@ def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | Non
         keep_every: training steps between those; None: none are kept.
     """
     from lightning.pytorch.callbacks import WeightAveraging
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     def update(average: Any, current: Any, count: Any) -> None:
         k = float(count)
@@ -200,7 +200,8 @@ def averaged(decay: float, folder: Path, epoch_steps: int, keep_every: int | Non
                 folder.mkdir(parents=True, exist_ok=True)
                 weights = self._average_model.module.state_dict()
                 tensors = {k.partition(".")[2]: v.contiguous() for k, v in weights.items()}
-                save_file(tensors, folder / f"{step}.safetensors")
+                with replacing(folder / f"{step}.safetensors") as part:
+                    part.write_bytes(save(tensors))
 
     return FastStartEMA()
 
@@ -247,14 +248,10 @@ def renaming_io() -> Any:
         ) -> None:
             path = Path(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = io.BytesIO()
+            content = io.BytesIO()  # torch's own writing says nothing of a disk that is full
             torch.save(checkpoint, content)
-            scratch = path.with_name(f".{path.name}.tmp")
-            try:
-                scratch.write_bytes(content.getvalue())
-                os.replace(scratch, path)
-            finally:
-                scratch.unlink(missing_ok=True)
+            with replacing(path) as part:
+                part.write_bytes(content.getvalue())
 
     return RenamingIO()
 

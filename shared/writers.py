@@ -50,6 +50,7 @@ import numpy.typing as npt
 
 from shared.bonds import bonded_pairs
 from shared.errors import InputError
+from shared.files import replacing
 from shared.state import PhaseState
 from shared.units import ACCELERATION, ANGSTROM_PER_NM, FS_PER_PS
 
@@ -183,27 +184,8 @@ def output_files(out: str | PathLike[str], format: str, n_replicas: int) -> list
     return [out.with_name(f"{out.name}_r{r:03d}.{format}") for r in range(n_replicas)]
 
 
-def _part(path: Path) -> Path:
-    """The name a file has while it is being written; the same each time, so none is left over."""
-    return path.with_name(f".part-{path.name}")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Write to the path given, which then takes the place of ``path`` in one step."""
-    part = _part(path)
-    try:
-        yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def _write_atomically(path: Path, content: bytes) -> None:
-    with _replacing(path) as part:
+    with replacing(path) as part:
         part.write_bytes(content)
 
 
@@ -411,7 +393,7 @@ class _Hdf5File:
         needed += self.path.stat().st_size if n_frames else 0
         if shutil.disk_usage(self.path.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        with _replacing(self.path) as part:
+        with replacing(self.path) as part:
             if n_frames:
                 shutil.copyfile(self.path, part)
             try:
@@ -468,7 +450,7 @@ def _save_topology(path: Path, topology: "Topology", positions: Float) -> None:
     import mdtraj
 
     frame = mdtraj.Trajectory(positions[None] / ANGSTROM_PER_NM, topology)
-    with _replacing(path) as part:
+    with replacing(path) as part:
         frame.save_pdb(part)
 
 

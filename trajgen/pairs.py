@@ -186,7 +186,8 @@ def dense_groups(batch: Data) -> Iterator[dict[str, Tensor]]:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A series, its frames [first, end) to draw from, its range of lags and history in frames."""
+    """A series, its frames [first, end) to draw from, its range of lags and history in frames, and
+    how many frames behind it a velocity is made from."""
 
     series: Series
     first: int
@@ -194,6 +195,7 @@ class _Source:
     shortest: int
     longest: int
     history: int | None
+    behind: int
 
 
 class FramePairs(Dataset[Batch]):
@@ -243,13 +245,14 @@ class FramePairs(Dataset[Batch]):
         def source(s: Series, first: int, end: int) -> _Source:
             shortest, longest = steps_of(lag_fs[0], s), steps_of(lag_fs[1], s)
             h_steps = None if h is None else steps_of(h, s)
-            needed = 2 + (h_steps or longest) + longest * max(self.unroll.values()) + 1
+            behind = int(np.isfinite(s.velocities).all(axis=(1, 2)).argmax())
+            needed = behind + (h_steps or longest) + longest * max(self.unroll.values()) + 1
             if end - first < needed:
                 raise InputError(
                     f"{s.name}: {max(0, end - first)} frames in the range {[first, end]}, but this "
                     f"lag and unrolling need at least {needed}"
                 )
-            return _Source(s, first, end, shortest, longest, h_steps)
+            return _Source(s, first, end, shortest, longest, h_steps, behind)
 
         # Groups: examples of a batch come from one source of each, or are spread over them.
         self._groups = [[source(s, frames[0], min(frames[1], len(s.positions)))] for s in series]
@@ -282,6 +285,6 @@ class FramePairs(Dataset[Batch]):
                 drawn = np.exp(rng.uniform(np.log(s.shortest), np.log(s.longest), count))
                 lags = np.clip(np.rint(drawn).astype(np.int64), s.shortest, s.longest)
                 history = lags if s.history is None else np.full(count, s.history)
-                frames = rng.integers(s.first + 2 + history, s.end - lags * unroll)
+                frames = rng.integers(s.first + s.behind + history, s.end - lags * unroll)
                 batches.append(examples(s.series, frames, lags, history, unroll, self.type_index))
         return mixed(batches)

@@ -20,7 +20,6 @@ ANGULAR_MOMENTUM = ("free", "keep")
 SAMPLERS = ("heun", "euler-maruyama", "predictor-corrector", "ode")
 
 _SAME_TEMPERATURE = 0.03  # relative: a checkpoint's may be measured, on frames that fluctuate
-_FAR_TEMPERATURE = 4.0  # times another: beyond what a frame's own fluctuates by
 
 
 def sample(
@@ -110,9 +109,7 @@ def sample(
 
     from shared.choice import unfamiliar
     from shared.io import read_start
-    from shared.kinetics import temperature as kinetic_temperature
-    from shared.start import degrees_of_freedom, with_velocities
-    from shared.units import masses
+    from shared.start import degrees_of_freedom, far_from_trained, with_velocities
     from trajgen.load import (
         acceleration_interval,
         build,
@@ -150,14 +147,8 @@ def sample(
     if history_interval_fs and history_fs and origin == "the file":
         origin += f", without the acceleration, which needs frames {history_fs:g} fs apart"
     dof = degrees_of_freedom(config, start.numbers, start.positions[0])
-    if given and trained is not None:
-        assert start.velocities is not None
-        kelvin = float(kinetic_temperature(start.velocities, masses(start.numbers), dof).mean())
-        if not 1 / _FAR_TEMPERATURE < kelvin / trained < _FAR_TEMPERATURE:
-            warnings.append(
-                f"the file's velocities are those of {kelvin:.3g} K; checkpoint {config.name} "
-                f"learned the dynamics at {trained:g} K"
-            )
+    if given:
+        warnings.append(far_from_trained(start, config, dof))
 
     from shared.record import RunRecord
     from trajgen.rollout import Generator

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from shared.command import train_command
-from shared.config import TrainingRun, check_values, files_of
+from shared.config import TrainingRun, check_disjoint, check_values, files_of
 from shared.errors import InputError
 from shared.topology import CLASS_ROUNDS
 
@@ -64,6 +64,12 @@ class DataConfig:
             raise InputError(
                 f"data.class_rounds must be <= {CLASS_ROUNDS}, got {self.class_rounds}"
             )
+        if self.lag_fs[0] > self.lag_fs[1]:
+            raise InputError(f"data.lag_fs: {self.lag_fs[0]:g} is more than {self.lag_fs[1]:g}")
+        if self.source != "isomers":  # of these, others validate
+            if not self.molecules:
+                raise InputError(f"data.molecules is empty; say which of {self.source}")
+            check_disjoint(self.train, self.validation, "data.train", "data.validation")
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,12 @@ def load_series(
 
         load = md17.load_md17s if data.source == "md17s" else md17.load_md17
         read = [(name, load(name)) for name in data.molecules]
+        for name, s in read:
+            if s.first_frame:  # ranges would be of its rows
+                raise InputError(
+                    f"{s.path}: begins at frame {s.first_frame} of {name}; data.train and "
+                    "data.validation are of the whole trajectory"
+                )
         return [series(n, s.numbers, s.positions, s.interval_fs, s.thermostat) for n, s in read]
     if data.source == "isomers":
         from shared.data.isomers import isomers_of

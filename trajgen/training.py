@@ -1,7 +1,9 @@
 """The Lightning module of the generator: loss, unrolling, validation, release."""
 
 import logging
+import math
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,11 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
     types = sorted({c for s in series for c in s.classes})
     if run.init is None:
         torch.manual_seed(run.seed)
-        return model_class(run.mode).from_settings(types, series, settings)
+        try:
+            return model_class(run.mode).from_settings(types, series, settings)
+        except ValueError as error:
+            section = "paper" if run.mode == "paper" else "network or noise"
+            raise InputError(f"config section {section}: {error}") from None
     model, config = load_model(run.init)
     if model.kind != run.mode:
         raise InputError(f"run.init: checkpoint {config.name} is of mode {model.kind}")
@@ -165,6 +171,11 @@ class Training(L.LightningModule):
             loss = self.loss(g).sum() / count
             self.manual_backward(loss)
             total += float(loss.detach())
+        if not math.isfinite(total):
+            raise InputError(
+                f"the loss is not finite at step {step}; lower optimiser.learning_rate or check "
+                "the data"
+            )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for optimiser in chosen:
             optimiser.step()
@@ -457,7 +468,8 @@ def _others(module: Training) -> list[str]:
 
 
 def molecules_of(series: Sequence[Series]) -> dict[str, Any]:
-    """What a checkpoint recognises molecules by; one of several series goes by its formula."""
+    """What a checkpoint recognises molecules by; one of several series goes by its formula, with a
+    number where another molecule has it."""
     of_key: dict[str, list[Series]] = {}
     for s in series:
         of_key.setdefault(s.key, []).append(s)
@@ -465,6 +477,8 @@ def molecules_of(series: Sequence[Series]) -> dict[str, Any]:
     for key, own in of_key.items():
         formula = Atoms(own[0].numbers).get_chemical_formula()
         name = own[0].name if len(own) == 1 else formula
+        if name in found:
+            name = next(f"{name}-{k}" for k in count(2) if f"{name}-{k}" not in found)
         found[name] = {"key": key, "atoms": len(own[0].numbers)}
     return found
 

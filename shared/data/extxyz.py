@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InputError
+from shared.files import replacing
 from shared.io import check_frame, parse_file
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def read_labelled(
     for index, atoms in enumerate(parse_file(path)):
         where = f"{path}: frame {index}"
         check_frame(where, atoms, atoms)
-        energy = np.asarray(_label(where, atoms, energy_key, atoms.info, "energy"), dtype=float)
-        forces = np.asarray(_label(where, atoms, forces_key, atoms.arrays, "forces"), dtype=float)
+        energy = _label(where, atoms, energy_key, atoms.info, "energy")
+        forces = _label(where, atoms, forces_key, atoms.arrays, "forces")
         if energy.shape != () or forces.shape != atoms.positions.shape:
             raise InputError(
                 f"{where}: {energy_key} has shape {energy.shape} and {forces_key} "
@@ -119,8 +120,6 @@ def write_labelled(path: str | PathLike[str], found: Iterable[LabelledFrames]) -
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
 
-    from shared.data.xtb import replace_with
-
     text, written = StringIO(), 0
     for frames in found:
         for shape, energy, forces in zip(
@@ -130,7 +129,8 @@ def write_labelled(path: str | PathLike[str], found: Iterable[LabelledFrames]) -
             atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
             write(text, atoms, format="extxyz")
         written += len(frames)
-    replace_with(Path(path), lambda file: file.write(text.getvalue().encode()))
+    with replacing(Path(path)) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
     return written
 
 
@@ -146,16 +146,20 @@ def read_isolated_atoms(path: str | PathLike[str], energy_key: str = "energy") -
     for index, atoms in enumerate(parse_file(path)):
         if len(atoms) == 1:
             where = f"{path}: frame {index}"
-            label = float(_label(where, atoms, energy_key, atoms.info, "energy"))
+            label = _label(where, atoms, energy_key, atoms.info, "energy")
+            if label.shape != ():
+                raise InputError(f"{where}: {energy_key} is not one number")
             if not math.isfinite(label):
                 raise InputError(f"{where}: {energy_key} of the atom {atoms.symbols} is {label}")
-            found[int(atoms.numbers[0])] = label
+            found[int(atoms.numbers[0])] = float(label)
     if not found:
         raise InputError(f"{path}: no frame of a single atom, so no energies of isolated atoms")
     return found
 
 
-def _label(where: str, atoms: "Atoms", key: str, own: dict[str, Any], kind: str) -> Any:
+def _label(
+    where: str, atoms: "Atoms", key: str, own: dict[str, Any], kind: str
+) -> npt.NDArray[np.float64]:
     """The label `key`, from the frame's own mapping or from the results of its calculator."""
     results = {} if atoms.calc is None else atoms.calc.results
     value = own.get(key, results.get(key))
@@ -166,4 +170,7 @@ def _label(where: str, atoms: "Atoms", key: str, own: dict[str, Any], kind: str)
             f"{where} has no {key}; it has {', '.join(there) or 'no labels'}; "
             f"name the {kind} with data.{kind}_key"
         )
-    return value
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {key} is no number: {value!r:.60}") from None

@@ -39,6 +39,7 @@ from shared.data.gfn2 import (
 )
 from shared.data.npz import ArrayFile
 from shared.errors import InputError
+from shared.files import replacing
 from shared.state import Trajectory
 from shared.units import FS_PER_PS
 
@@ -145,22 +146,10 @@ def read_xtb(folder: str | Path) -> Trajectory:
     )
 
 
-def replace_with(path: Path, write: Callable[[Any], None]) -> None:
-    """Write a file under a temporary name and rename it, so that it is whole or not there."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def _write_npz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, Float]) -> None:
     arrays: dict[str, Any] = {"numbers": numbers, **block}
-    replace_with(path, lambda file: np.savez(file, **arrays))
+    with replacing(path) as part:
+        np.savez(part, **arrays)
 
 
 def _write_extxyz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, Float]) -> None:
@@ -179,20 +168,20 @@ def _write_extxyz(path: Path, numbers: npt.NDArray[np.int64], block: dict[str, F
         images.append(atoms)
     text = StringIO()
     write(text, images, format="extxyz")
-    replace_with(path, lambda file: file.write(text.getvalue().encode()))
+    with replacing(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _save_state(out: Path, dynamics: XTBDynamics, frames: int) -> None:
-    replace_with(
-        out / "state.npz",
-        lambda file: np.savez(
-            file,
+    with replacing(out / "state.npz") as part:
+        np.savez(
+            part,
             positions=dynamics.positions,
             velocities=dynamics.velocities,
             rng=json.dumps(dynamics.rng.bit_generator.state),
+            dof=dynamics.dof,
             frames=frames,
-        ),
-    )
+        )
 
 
 def _load_state(
@@ -203,6 +192,8 @@ def _load_state(
     rng.bit_generator.state = json.loads(str(state["rng"]))
     engine = XTBEngine(numbers, settings.charge)
     dynamics = XTBDynamics(engine, state["positions"], state["velocities"], settings, rng)
+    if "dof" in state:  # a linear molecule has bent since; files from before 2026-11-24 lack it
+        dynamics.dof = int(state["dof"])
     return dynamics, int(state["frames"])
 
 
@@ -227,19 +218,25 @@ def _write_provenance(
         **identity,
         **provenance(source_files),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False).encode()
+    text = json.dumps(record, indent=2, ensure_ascii=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace_with(out / "provenance.json", lambda file: file.write(text))
+        with replacing(out / "provenance.json") as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def _check_same_run(out: Path, identity: dict[str, Any]) -> None:
     """Refuse to resume a run of another start or other settings."""
-    there = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+    path = out / "provenance.json"
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        before = {**there, **there["settings"]}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not of a run of shared.data.xtb ({error!r})") from None
     for key, value in {**identity, **identity["settings"]}.items():
-        found = {**there, **there["settings"]}.get(key)
+        found = before.get(key)
         if key != "settings" and found != value:
             said = "other" if key in ("start", "numbers") else f"{found}, not {value}"
             raise InputError(f"{out} cannot be resumed: its {key} is {said}")
@@ -350,7 +347,15 @@ def _run(options: argparse.Namespace) -> None:
 def _make(options: argparse.Namespace) -> None:
     """One trajectory."""
     from shared.io import read_frames
+    from shared.run import check_arguments
 
+    check_arguments(
+        replicas=1,
+        seed=options.seed,
+        resume=options.resume,
+        overwrite=False,
+        length_in_ps=options.length_ps,
+    )
     velocities, charge = None, 0
     files: tuple[Path, ...] = ()
     if options.start:

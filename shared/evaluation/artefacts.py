@@ -1,12 +1,13 @@
 """Curves and trajectories of an evaluation, one npz for each part, system, model and variant."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from shared.files import replacing
 
 __all__ = ["Artefact", "index", "save_artefact"]
 
@@ -41,10 +42,8 @@ def save_artefact(
         "variant": variant,
         "data": data,
     }
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("wb") as file:
-        np.savez_compressed(file, **names, **arrays)
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        np.savez_compressed(scratch, **names, **arrays)
     return path
 
 

@@ -9,7 +9,6 @@ outlives what made it.
 import fcntl
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -18,6 +17,7 @@ from typing import Any
 
 from shared.errors import InputError
 from shared.evaluation.statistics import Estimate
+from shared.files import replacing
 
 __all__ = [
     "FORMAT",
@@ -145,9 +145,8 @@ class Results:
             for each in jobs.values():
                 read.update(each.get("files", {}))
             head = {**self._head, "provenance": {**self._provenance, "files": read}}
-            scratch = self.path.with_suffix(".tmp")
-            scratch.write_text(_text(head, jobs, others + new), encoding="utf-8")
-            os.replace(scratch, self.path)
+            with replacing(self.path) as part:
+                part.write_text(_text(head, jobs, others + new), encoding="utf-8")
 
     def rows(self, jobs: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows of some jobs in that order; None: all, in that of the file."""

@@ -5,6 +5,8 @@ Works without network, on a phone, from the keyboard and in greyscale.
 
 from pathlib import Path
 
+from shared.files import replacing
+
 __all__ = ["write_report"]
 
 
@@ -24,19 +26,12 @@ def write_report(results: str | Path, out: str | Path, artefacts: str | Path | N
         InputError: the results or an artefact cannot be read; nothing has been written.
         OSError: the file cannot be written.
     """
-    import os
-
     from shared.report.page import page
     from shared.report.source import read_source
 
     text = page(read_source(results, artefacts))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".part-{out.name}")
-    try:
+    with replacing(out) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return out

@@ -18,6 +18,7 @@ from forcefield.labelled import (
     paddings,
     split_of,
 )
+from forcefield.training import molecules_of
 from shared.data.extxyz import LabelledFrames
 from shared.errors import InputError
 from shared.units import KCAL_PER_MOL_IN_EV
@@ -183,12 +184,30 @@ def test_files_with_their_own_validation(tmp_path: Path) -> None:
         ({"train": -5}, "data.train must be >= 1, got -5"),
         ({"blocks": 0}, "data.blocks must be >= 1, got 0"),
         ({"molecules": ["nowhere.xyz"]}, "no such file"),
+        (
+            {"source": "md17s", "train_range": (0, 30), "validation_range": (20, 40)},
+            "share frames 20 to 30",
+        ),
     ],
 )
 def test_bad_input(changes: dict, says: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.xyz", 8)
     with pytest.raises(InputError, match=says):
         load_labelled(DataConfig(**{"source": "extxyz", "molecules": [path], **changes}), "train")
+
+
+def test_a_label_that_is_a_word(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.xyz", 8))
+    path.write_text(path.read_text().replace(" energy=", " config_type=random energy="))
+    data = DataConfig(source="extxyz", molecules=[str(path)], energy_key="config_type")
+    with pytest.raises(InputError, match="frame 0: config_type is no number: 'random'"):
+        load_labelled(data, "train")
+
+
+def test_molecules_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    water, peroxide = made_up(2), made_up(2, np.array([8, 8, 1, 1]))
+    with pytest.raises(InputError, match="another molecule is named made-up, too"):
+        molecules_of("extxyz", [replace(f, name="made-up") for f in (water, peroxide)])
 
 
 def write_molecules(path: Path, counts: dict[str, int]) -> DataConfig:

@@ -520,6 +520,7 @@ BAD_OPTIONS = {
     "temperature": (["--temperature", "-3"], "the temperature must be more than 0"),
     "replicas": (["--replicas", "0"], "number of replicas must be at least 1"),
     "seed": (["--seed", "-1"], "the seed must be from 0"),
+    "out": (["--out", "."], "the outputs need a name, not a folder's alone"),
     "device": (["--device", "tpu"], "choose cpu or cuda"),
     "history": (["--history-interval-fs", "0.5"], "no frames before it"),
     "wavenumber": (

@@ -1,6 +1,7 @@
 """Checkpoints: a round trip, the registry, and one clear line for each way to be broken."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -74,6 +75,24 @@ def test_overwriting_is_on_request(folder: Path) -> None:
     checkpoint.save(folder, weights, CONFIG_OF_LINEAR, "new", overwrite=True)
     assert (folder / CARD).read_text() == "new"
     assert torch.equal(checkpoint.load(folder, "trajgen").tensors()["weight"], weights["weight"])
+    assert len(list(folder.parent.iterdir())) == 1
+
+
+def test_an_interrupted_save_leaves_the_earlier_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = (folder / WEIGHTS).read_bytes(), os.rename
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(target) == folder and Path(source).name == "new":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    weights = torch.nn.Linear(3, 2).state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(folder, weights, CONFIG_OF_LINEAR, "new", overwrite=True)
+    assert (folder / WEIGHTS).read_bytes() == before
     assert len(list(folder.parent.iterdir())) == 1
 
 

@@ -155,6 +155,15 @@ def test_frames_stay_in_their_range() -> None:
     assert set(steps.tolist()) == {1, 2, 3, 4}
 
 
+def test_velocities_over_a_lag_are_drawn_from_where_they_are() -> None:
+    """Paper mode: the first that there is lies a lag after the first frame."""
+    s = series(pair_steps=4)
+    drawn = pairs(s, lag_fs=(2.0, 2.0), acceleration_interval_fs=0.5, per_molecule=400)
+    g = next(dense_groups(drawn[0]))
+    assert g["vel"].isfinite().all()
+    assert g["acc"].isfinite().all()
+
+
 def test_unrolling_starts_where_it_should() -> None:
     drawn = pairs(series(), unroll={0: 1, 5: 2, 8: 3})
     assert [drawn[k].next_pos.shape[1] for k in (0, 4, 5, 7, 8, 50)] == [1, 1, 2, 2, 3, 3]

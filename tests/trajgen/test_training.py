@@ -351,6 +351,12 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("regression", {"regression": {"network": "scfnn"}}, "no 'scfnn' here; choose egnn, rf"),
         ("regression", {"regression": {"lmax": 2}}, "regression.lmax: egnn has none"),
         ("regression", {"regression": {"layer": 2}}, "the nearest is regression.layers"),
+        ("residual", {"network": {"heads": 7}}, "config section network or noise: "),
+        ("paper", {"paper": {"network": {"heads": 7}}}, "config section paper: "),
+        ("paper", {"paper": {"noise": {"epsilon": 2.0}}}, "config section paper: "),
+        ("residual", {"data": {"molecules": []}}, "data.molecules is empty"),
+        ("residual", {"data": {"lag_fs": [2.0, 1.0]}}, "data.lag_fs: 2 is more than 1"),
+        ("residual", {"data": {"train": [0, 90]}}, "share frames 80 to 90; they must not"),
         ("residual", {"data": {"class_rounds": 5}}, "data.class_rounds must be <= 4, got 5"),
         ("residual", {"run": {"molecules": 0}}, "run.molecules must be >= 1, got 0"),
         ("paper", {"calibration": {"length_ps": 1.0}}, "only the mode residual has it, not paper"),
@@ -424,6 +430,40 @@ def test_a_molecule_of_several_files_goes_by_its_formula(tmp_path: Path) -> None
         write_trajectory(Path(path), molecule(name))
     found = molecules_of(load_series(DataConfig(source="xtb", molecules=paths)))
     assert {name: entry["atoms"] for name, entry in found.items()} == {"CH4O": 6, "c": 3}
+
+
+def test_molecules_of_one_formula_are_both_known(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{k}.extxyz") for k in range(4)]
+    for path, name in zip(paths, ("CH3CH2OH", "CH3OCH3", "CH3CH2OH", "CH3OCH3"), strict=True):
+        write_trajectory(Path(path), molecule(name))
+    found = molecules_of(load_series(DataConfig(source="xtb", molecules=paths)))
+    assert list(found) == ["C2H6O", "C2H6O-2"]
+    assert found["C2H6O"]["key"] != found["C2H6O-2"]["key"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        Training, "loss", lambda self, g: g["lag"] * torch.nan + next(self.model.parameters()).sum()
+    )
+    assert main(["--config", str(config(tmp_path))]) == 2
+    assert "the loss is not finite at step 0" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "tiny").exists()
+
+
+def test_part_of_a_trajectory_has_other_rows(data: Path, tmp_path: Path) -> None:
+    numbers, positions = next(iter(ATOMS.values()))
+    (data / "md17").mkdir(exist_ok=True)
+    np.savez(
+        data / "md17" / "md17_ethanol_frames30000-30019.npz",
+        R=np.repeat(np.array(positions)[None], 20, axis=0),
+        z=np.array(numbers),
+        E=np.zeros(20),
+        F=np.zeros((20, *np.shape(positions))),
+    )
+    with pytest.raises(InputError, match="begins at frame 30000 of ethanol"):
+        load_series(DataConfig(source="md17", molecules=["ethanol"]))
 
 
 def test_the_temperature_of_trajectories(tmp_path: Path) -> None:

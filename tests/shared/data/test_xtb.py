@@ -125,13 +125,37 @@ def test_start_velocities_are_kept(tmp_path: Path) -> None:
     assert (read_xtb(out).velocities[0] == velocities).all()
 
 
+@pytest.mark.reference("tblite")
+def test_a_linear_start_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """It has bent since: the degrees of freedom are those of the start."""
+    dioxide = (np.array([8, 6, 8]), np.array([[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0.0]]))
+    settings = XTBSettings(equilibration_ps=0.0, ensemble="bussi", relaxation_fs=50.0)
+    whole = make_trajectory(tmp_path / "whole", *dioxide, settings, 30)
+    make_trajectory(tmp_path / "parts", *dioxide, settings, 15)
+    parts = make_trajectory(tmp_path / "parts", *dioxide, settings, 30, resume=True)
+    assert (read_xtb(parts).positions == read_xtb(whole).positions).all()
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"settings": 3}'])
+def test_a_foreign_folder_is_not_resumed(tmp_path: Path, text: str) -> None:
+    out = make_trajectory(tmp_path / "run", *WATER, XTBSettings(equilibration_ps=0.0), 2)
+    (out / "provenance.json").write_text(text)
+    with pytest.raises(InputError, match=r"provenance.json: not of a run of shared.data.xtb"):
+        make_trajectory(out, *WATER, XTBSettings(equilibration_ps=0.0), 4, resume=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--from", "none.xyz", "--length-ps", "1"], "none.xyz"),
         (["--smiles", "C(C", "--length-ps", "1"], "not a SMILES"),
         (["--smiles", "[OH]", "--length-ps", "1"], "odd number of electrons"),
-        (["--smiles", "O", "--length-ps", "0"], "hold no frame"),
+        (["--smiles", "O", "--length-ps", "0"], "length in ps must be more than 0"),
+        (["--smiles", "O", "--length-ps", "0.0001"], "hold no frame"),
+        (["--smiles", "O", "--length-ps", "nan"], "length in ps must be more than 0, not nan"),
+        (["--smiles", "O", "--length-ps", "inf"], "length in ps must be more than 0, not inf"),
+        (["--smiles", "O", "--length-ps", "1", "--seed", "-1"], "seed must be from 0"),
+        (["--smiles", "O", "--length-ps", "1", "--seed", "5000000000"], "seed must be from 0"),
         (["--smiles", "O", "--length-ps", "1", "--temperature", "-5"], "temperature_K"),
     ],
 )
