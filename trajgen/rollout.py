@@ -63,6 +63,9 @@ class Generator:
         compile: compile the network; None: where the run is long enough to pay for it.
         device: where the network runs.
 
+    Attributes:
+        stopped_fs: replica -> time of the lag at which it broke.
+
     Raises:
         InputError: a lag outside what the model was trained for, an unknown sampler, steps < 1,
             or a thermostat without temperature.
@@ -110,6 +113,7 @@ class Generator:
                 "give one"
             )
         self.compile, self.device = compile, device
+        self.stopped_fs: dict[int, float] = {}
         self.acceleration_interval_fs = acceleration_interval(config, self.lag_fs)
 
     def steps_per_frame(self, frame_interval_fs: float) -> int:
@@ -311,6 +315,8 @@ class _State:
         seen = torch.where(finite[:, None, None], x, torch.nan)
         kelvin = temperature(v.cpu().numpy(), self.masses.cpu().numpy())
         alive = self.watch.update(seen.cpu().numpy(), time_fs, kelvin)
+        for replica in np.flatnonzero(self.alive.cpu().numpy() & ~alive).tolist():
+            self.generator.stopped_fs[replica] = time_fs
         self.alive = torch.from_numpy(alive.copy()).to(x.device)
         keep = self.alive[:, None, None]
         self.previous_v = self.v

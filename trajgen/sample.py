@@ -208,7 +208,7 @@ def sample(
     lines += [(logging.WARNING, f"warning: {text}") for text in warnings if text]
     return job.carry_out(
         lambda state, n_frames: generator.propagate(state, n_frames, interval_fs, seed=seed),
-        RunRecord(start.numbers, reference, replicas, dof, "at every lag"),
+        RunRecord(start.numbers, reference, replicas, dof, "at every lag", generator.stopped_fs),
         config,
         molecule=molecule,
         extra=lambda: {"reference": reference.tolist(), "compiled": compile},

@@ -8,6 +8,7 @@ roll-out).
 """
 
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from trajgen.pairs import Series
+
+
+_COARSE_FS = 1.0  # between frames: velocities made of such say too little
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,12 @@ def _series_of_file(path: str, series: "Callable[..., Series]") -> "Series":
 
     frames = read_trajectory(path)
     interval_fs = frame_interval(path, frames)
+    if interval_fs > _COARSE_FS:
+        warnings.warn(
+            f"{path}: frames are {interval_fs:g} fs apart; velocities, which are taken from three "
+            "of them, are off by a quarter at 2 fs (ethanol, 340 K), by 3 % at 0.5 fs",
+            stacklevel=2,
+        )
     name = Path(path).stem
     return series(name, frames.numbers, frames.positions, interval_fs, frames.thermostat)
 

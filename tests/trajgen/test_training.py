@@ -400,13 +400,21 @@ def test_isomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ethanol-6, ether-5, ethanol-4, ether-3, ethanol-2 validate" in card
 
 
-def write_trajectory(path: Path, atoms: Any, amplitude: float = 0.02) -> None:
-    """A hundred frames, 0.5 fs apart, that vibrate, Å."""
+def test_coarse_frames_bring_a_warning(tmp_path: Path) -> None:
+    write_trajectory(tmp_path / "a.extxyz", molecule("CH3OH"), interval_fs=2.0)
+    with pytest.warns(UserWarning, match=r"a.extxyz: frames are 2 fs apart; velocities, which"):
+        load_series(DataConfig(source="xtb", molecules=[str(tmp_path / "a.extxyz")]))
+
+
+def write_trajectory(
+    path: Path, atoms: Any, amplitude: float = 0.02, interval_fs: float = 0.5
+) -> None:
+    """A hundred frames, `interval_fs` apart, that vibrate, Å."""
     frames = []
     for k in range(100):
         moved = atoms.copy()
         moved.positions += amplitude * np.sin(0.2 * k + np.arange(3 * len(atoms))).reshape(-1, 3)
-        moved.info["time_fs"] = 0.5 * k
+        moved.info["time_fs"] = interval_fs * k
         frames.append(moved)
     write(path, frames)
 
