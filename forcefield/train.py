@@ -89,7 +89,8 @@ class RunConfig(TrainingRun):
             is of one of them. 1: any molecules together, padded to the largest.
         validation_batch: frames evaluated at once in a validation.
         dtype: float32 or float64.
-        monitor: what decides which weights are released, and the plateau schedule.
+        monitor: what decides which weights are released, and the plateau schedule; val_loss is of
+            squares, whatever `loss.huber`.
     """
 
     CONDITIONS: ClassVar[tuple[str, ...]] = (
