@@ -6,6 +6,7 @@ scripts it carries by their hashes and allows nothing else.
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
@@ -135,12 +136,25 @@ def _source(source: Source, rows: Sequence[Row], part: str) -> str:
     counts = sorted({row.n for row in measured if row.n is not None})
     noun = _COUNTED.get(part, "starts")
     n = "" if not counts else f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
-    return _made_of([row.data for row in rows], f"{n} {noun}" if n else "", source.commands(rows))
+    data = [(row.data, row.system) for row in rows]
+    return _made_of(data, f"{n} {noun}" if n else "", source.commands(rows))
 
 
-def _made_of(data: Iterable[str], n: str, commands: Iterable[str]) -> str:
+def _data(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names of data with their systems: of data that differ in nothing else, one for all."""
+    systems: dict[str, dict[str, None]] = {}
+    for data, system in pairs:
+        common = re.sub(rf"\s*(?<!\w){re.escape(system)}(?!\w)", "", data, count=1)
+        if data:
+            systems.setdefault(common.strip(), {})[system if common != data else ""] = None
+    return "; ".join(
+        f"{common}: {', '.join(own)}" if any(own) else common for common, own in systems.items()
+    )
+
+
+def _made_of(data: Iterable[tuple[str, str]], n: str, commands: Iterable[str]) -> str:
     """Data and n in a line; the commands, which are long, behind a word."""
-    named = ", ".join(dict.fromkeys(filter(None, data)))
+    named = _data(data)
     pieces = [f"Data: {escape(named)}"] if named else []
     pieces += [f"n = {n}"] if n else []
     said = f'<p class="source">{" · ".join(pieces)}</p>' if pieces else ""
@@ -263,11 +277,12 @@ def _published(source: Source) -> str:
 def _watch(source: Source, clips: Sequence[viewer.Clip]) -> str:
     if not clips:
         return ""
+    data = [(clip.data, clip.system) for clip in clips]
     commands = (str(job.get("command") or "") for job in source.jobs.values())
     return (
         '<section id="watch"><h2>Watch</h2><p>A trajectory from one start, beside the reference '
         f"from the same start.</p>{viewer.markup(clips)}"
-        f"{_made_of([clip.data for clip in clips], '1 start each', commands)}</section>"
+        f"{_made_of(data, '1 start each', commands)}</section>"
     )
 
 

@@ -223,18 +223,21 @@ def published(rows: Sequence[Row], caption: str) -> str:
     if not lines:
         return ""
     models = list(dict.fromkeys(model for beside, _ in lines.values() for model in beside))
-    body = []
+    body = dict[str, list[str]]()
     for (line, system, _), (beside, least) in lines.items():
         bar, own = least.get("trivial"), least.get("learned")
         beaten = own and bar and (own.value or 0.0) >= (bar.value or 0.0)
-        cells = f"<td>{escape(system)}</td>" + "".join(cell(beside.get(m)) for m in models)
+        cells = "".join(cell(beside.get(m)) for m in models)
         cells += _named(bar) + _named(own, "beaten" if beaten else "")
-        body.append(f'<tr><th scope="row">{escape(line)}</th>{cells}</tr>')
-    names = ("", "system", *models, "best trivial", "best learned")
+        body.setdefault(line, []).append(f'<tr><th scope="row">{escape(system)}</th>{cells}</tr>')
+    names = ("system", *models, "best trivial", "best learned")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    wide = f'<tr class="of"><th scope="rowgroup" colspan="{len(names)}">'
+    groups = "".join(
+        f"<tbody>{wide}{escape(line)}</th></tr>{''.join(own)}</tbody>" for line, own in body.items()
+    )
     table = (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table>"
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>{groups}</table>"
     )
     return scrolling(table, caption) + _notes(r for r in rows if family(r.model) == "published")
 
