@@ -352,7 +352,7 @@ class _Replicas:
         before, timestep_fs = watch.alive, integrator.timestep_fs
         positions = torch.where(whole[:, None, None], integrator.positions, torch.nan)
         kelvin = (integrator.kinetic / self._unit).cpu().numpy()
-        alive = watch.update(positions.cpu().numpy(), integrator.count * timestep_fs, kelvin)
+        alive = watch.update(positions.cpu().numpy(), kelvin)
         for replica in np.flatnonzero(before & ~alive).tolist():
             step, why = integrator.count, "a bond is off by more than 0.5 Å"
             if not whole[replica]:

@@ -314,7 +314,7 @@ class _State:
             finite &= xi.isfinite()
         seen = torch.where(finite[:, None, None], x, torch.nan)
         kelvin = temperature(v.cpu().numpy(), self.masses.cpu().numpy())
-        alive = self.watch.update(seen.cpu().numpy(), time_fs, kelvin)
+        alive = self.watch.update(seen.cpu().numpy(), kelvin)
         for replica in np.flatnonzero(self.alive.cpu().numpy() & ~alive).tolist():
             self.generator.stopped_fs[replica] = time_fs
         self.alive = torch.from_numpy(alive.copy()).to(x.device)

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from shared.data.gfn2 import XTBEngine
 from shared.data.sgdml import SGDML, sgdml_model
 from shared.kinetics import kinetic_energy, remove_momentum
 from shared.units import KB_EV_PER_K, masses
@@ -30,7 +29,6 @@ __all__ = [
     "internal_dof",
     "sgdml_energies",
     "sgdml_model",
-    "xtb_energies",
 ]
 
 Float = npt.NDArray[np.float64]
@@ -140,24 +138,3 @@ def sgdml_energies(model: str | Path, numbers: npt.ArrayLike, positions: npt.Arr
     parts = [engine(part)[0] for part in frames.split(_BATCH)]
     energies = torch.cat(parts).numpy() if parts else np.empty(0)
     return np.asarray(energies.reshape(positions.shape[:-2]))
-
-
-def xtb_energies(numbers: npt.ArrayLike, positions: npt.ArrayLike, charge: int = 0) -> Float:
-    """Potential energies under GFN2-xTB, about 1 ms a frame.
-
-    Args:
-        numbers: atomic numbers [N].
-        positions: [..., N, 3], Å.
-        charge: total charge, e.
-
-    Returns:
-        [...], eV.
-
-    Raises:
-        InputError: tblite is not installed, or the molecule has an odd number of electrons.
-    """
-    positions = np.asarray(positions, dtype=np.float64)
-    engine = XTBEngine(numbers, charge)
-    frames = positions.reshape(-1, *positions.shape[-2:])
-    energies = np.array([engine.energy_and_forces(frame)[0] for frame in frames])
-    return energies.reshape(positions.shape[:-2])

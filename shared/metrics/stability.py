@@ -20,7 +20,6 @@ from shared.units import FS_PER_PS
 __all__ = [
     "THRESHOLD",
     "ReferenceBonds",
-    "StabilitySummary",
     "StabilityWatch",
     "bond_deviation",
     "reference_bonds",
@@ -92,18 +91,6 @@ def stable_time(
     return np.asarray(np.where(broken.any(axis=-1), times[broken.argmax(axis=-1)], times[-1]))
 
 
-@dataclass(frozen=True)
-class StabilitySummary:
-    """What became of R replicas: times in ps, capped at the run's length; deviation in Å."""
-
-    n_replicas: int
-    run_ps: float
-    surviving_share: float
-    median_ps: float
-    minimum_ps: float
-    largest_deviation: float
-
-
 class StabilityWatch:
     """The same rule on a stream of frames of R replicas; a replica that broke stays broken.
 
@@ -114,8 +101,6 @@ class StabilityWatch:
 
     Attributes:
         alive: [R], the replicas that are whole.
-        stable_ps: [R], when each broke; for the others, the time of the last frame seen.
-        largest_deviation: [R], Å, up to the last frame before the break.
     """
 
     def __init__(
@@ -123,46 +108,23 @@ class StabilityWatch:
     ) -> None:
         self._bonds, self._threshold = bonds, threshold
         self.alive: Bool = np.ones(n_replicas, dtype=np.bool_)
-        self.stable_ps: Float = np.zeros(n_replicas)
-        self.largest_deviation: Float = np.zeros(n_replicas)
-        self._run_ps = 0.0
 
-    def update(
-        self, positions: npt.ArrayLike, time_fs: float, temperature_K: Float | None = None
-    ) -> Bool:
+    def update(self, positions: npt.ArrayLike, temperature_K: Float | None = None) -> Bool:
         """Look at the next frame.
 
         Args:
             positions: [R, N, 3], Å; may be NaN.
-            time_fs: since the start.
             temperature_K: kinetic temperatures [R], if they are to be watched too.
 
         Returns:
             ``alive`` [R] after this frame.
         """
-        deviation = bond_deviation(positions, self._bonds)
-        whole = deviation <= self._threshold
+        whole = bond_deviation(positions, self._bonds) <= self._threshold
         if temperature_K is not None:
             coldest, hottest = TEMPERATURE_RANGE
             whole &= (temperature_K >= coldest) & (temperature_K <= hottest)
-        self._run_ps = time_fs / FS_PER_PS
-        self.stable_ps[self.alive] = self._run_ps
         self.alive = self.alive & whole
-        self.largest_deviation = np.where(
-            self.alive, np.fmax(self.largest_deviation, deviation), self.largest_deviation
-        )
         return self.alive
-
-    def summary(self) -> StabilitySummary:
-        """The outcome so far."""
-        return StabilitySummary(
-            n_replicas=len(self.alive),
-            run_ps=self._run_ps,
-            surviving_share=float(self.alive.mean()),
-            median_ps=float(np.median(self.stable_ps)),
-            minimum_ps=float(self.stable_ps.min()),
-            largest_deviation=float(self.largest_deviation.max()),
-        )
 
 
 def _lengths(positions: npt.NDArray[np.floating], pairs: npt.NDArray[np.int64]) -> Float:

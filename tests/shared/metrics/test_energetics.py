@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.data.gfn2 import WATER, quick_trajectory
+from shared.data.gfn2 import WATER
 from shared.data.md17 import load_md17s
 from shared.errors import InputError
 from shared.kinetics import maxwell_boltzmann, remove_momentum, remove_rotation
@@ -14,7 +14,6 @@ from shared.metrics.energetics import (
     internal_dof,
     sgdml_energies,
     sgdml_model,
-    xtb_energies,
 )
 from shared.units import masses
 
@@ -57,13 +56,6 @@ def test_compare_energies() -> None:
     agreement = compare_energies([0.0, 1.0], reference)
     assert agreement.shift == pytest.approx(0.5)
     assert agreement.spread_ratio == pytest.approx(0.5)
-
-
-@pytest.mark.reference("tblite")
-def test_xtb_energies() -> None:
-    trajectory = quick_trajectory(4)
-    energies = xtb_energies(trajectory.numbers, trajectory.positions.reshape(2, 2, 3, 3))
-    assert energies.ravel() == pytest.approx(trajectory.energies, abs=1e-9)
 
 
 @pytest.mark.data
