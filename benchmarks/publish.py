@@ -2,8 +2,8 @@
 
 Fills what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`: in docs/benchmarks.md
 `results`, from the rows that benchmarks/generator.py keeps, and `forcefield`, from those of
-benchmarks/forcefield.py; the same in README.md, without what nothing is required of; `results` in
-the model card of every shipped checkpoint, from the rows that its own weights made. `md17s.json`
+benchmarks/forcefield.py; the same in README.md, without what nothing is required of; `engine`, from
+those of benchmarks/engine.py; `results` in the model card of every shipped checkpoint, from the rows that its own weights made. `md17s.json`
 has those of the shared generator alone, without the fine-tuned ones.
 """
 
@@ -40,6 +40,8 @@ def main() -> int:
             fill(ROOT / page, "results", _table(rows["trajgen"], short=short))
             text = sections(rows["forcefield"], short=short)
             fill(ROOT / page, "forcefield", text or NOT_MEASURED)
+        engine = _rows(RESULTS / "engine.json")
+        fill(ROOT / "docs/benchmarks.md", "engine", _table(engine) if engine else NOT_MEASURED)
         fill_cards("trajgen", rows["trajgen"], _table)
         fill_cards("forcefield", rows["forcefield"], sections)
     except InputError as error:
