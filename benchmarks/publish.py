@@ -2,9 +2,10 @@
 
 Fills what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`: in docs/benchmarks.md
 `results`, from the rows that benchmarks/generator.py keeps, and `forcefield`, from those of
-benchmarks/forcefield.py; the same in README.md, without what nothing is required of; `engine`, from
-those of benchmarks/engine.py; `results` in the model card of every shipped checkpoint, from the rows that its own weights made. `md17s.json`
-has those of the shared generator alone, without the fine-tuned ones.
+benchmarks/forcefield.py; the same in README.md, without what nothing is required of; in
+docs/benchmarks.md `engine`, from those of benchmarks/engine.py; `results` in the model card of
+every shipped checkpoint, from the rows that its own weights made. `md17s.json` has those of the
+shared generator alone, without the fine-tuned ones.
 """
 
 from _environment import ROOT  # isort: split

@@ -25,7 +25,7 @@ from forcefield.integrators import Bussi, ForceFunction, Langevin, NoseHoover, V
 from shared.errors import InputError
 from shared.kinetics import pair_velocity
 from shared.metrics.stability import TEMPERATURE_RANGE, StabilityWatch, reference_bonds
-from shared.start import moving_degrees_of_freedom
+from shared.start import internal_degrees_of_freedom
 from shared.state import PhaseState
 from shared.units import KB_EV_PER_K, masses
 
@@ -248,16 +248,15 @@ class ForceFieldPropagator:
     def _integrator(
         self, start: PhaseState, forces: ForceFunction, timestep_fs: float, seed: int
     ) -> VelocityVerlet:
-        """The canonical distribution of a thermostat is over the degrees of freedom that move; its
-        temperature there gives the kinetic energy that those counted have at the ensemble's."""
-        m, dof, ensemble = (
-            self._tensor(masses(start.numbers)),
-            self.dof(start.n_atoms),
-            self.ensemble,
-        )
-        if ensemble.kind not in ("nve", "langevin") and start.velocities is not None:
+        """A thermostat's canonical distribution is over what moves in a molecule that neither
+        drifts nor rotates; there it has the temperature that gives the kinetic energy asked for."""
+        m = self._tensor(masses(start.numbers))
+        dof, ensemble = self.dof(start.n_atoms), self.ensemble
+        if ensemble.kind not in ("nve", "langevin"):
             assert ensemble.temperature_K is not None
-            moving = moving_degrees_of_freedom(start)
+            frame = start.positions[0] if self.reference is None else self.reference
+            frame = frame.reshape(-1, start.n_atoms, 3)[0]
+            moving = internal_degrees_of_freedom(start.numbers, frame) or dof
             ensemble = replace(ensemble, temperature_K=ensemble.temperature_K * dof / moving)
             dof = moving
         return ensemble.integrator(forces, m, timestep_fs, dof, seed)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -412,7 +413,7 @@ def molecules_of(source: str, frames: Sequence[LabelledFrames]) -> dict[str, Any
         name = source if source == "3bpa" else f.name  # its file is named after a temperature
         key = Counter(keys).most_common(1)[0][0]
         if found.get(name, {"key": key})["key"] != key:
-            raise InputError(f"{f.path}: another molecule is named {name}, too; rename the file")
+            name = next(f"{name}-{k}" for k in count(2) if f"{name}-{k}" not in found)
         found[name] = {"key": key, "atoms": len(f.numbers)}
     return found
 

@@ -158,8 +158,10 @@ def evaluate(
     from shared.evaluation.tables import summary
 
     skipped = results.skipped(done)
+    kept = {job: f"{error}; earlier rows stay" for job, error in bad.items() if job not in skipped}
+    skipped |= kept
     print(summary(results.rows(done), path, skipped))
-    if bad and skipped.keys() | bad.keys() == set(done):
+    if bad and skipped.keys() == set(done):
         raise InputError(f"nothing could be measured: {next(iter(bad.values()))}")
     if with_report:
         from shared.report import write_report

@@ -21,14 +21,13 @@ from shared.units import masses
 __all__ = [
     "degrees_of_freedom",
     "far_from_trained",
-    "moving_degrees_of_freedom",
+    "internal_degrees_of_freedom",
     "share_of_the_whole",
     "with_velocities",
 ]
 
 
 _FAR_TEMPERATURE = 4.0  # times another: beyond what a frame's own fluctuates by
-_STILL = 1e-4  # share of the kinetic energy that rounding leaves to what was set to 0
 
 
 def degrees_of_freedom(
@@ -47,7 +46,7 @@ def degrees_of_freedom(
     n_atoms, convention = np.size(numbers), config.temperature_convention
     left = {"3N": 3 * n_atoms, "3N-3": 3 * n_atoms - 3}.get(convention, 0)
     if convention == "3N-6":
-        left = round(internal_dof(positions, numbers)["all"])
+        left = internal_degrees_of_freedom(numbers, positions)
     if left <= 0:
         raise InputError(
             f"checkpoint {config.name}: no temperature is defined for {n_atoms} atoms by the "
@@ -101,35 +100,19 @@ def with_velocities(
     return replace(start, velocities=velocities), f"Maxwell-Boltzmann at {kelvin:g} K"
 
 
-def moving_degrees_of_freedom(start: PhaseState, *, rotates: bool | None = None) -> int:
-    """Those that a thermostat which scales velocities acts on, whatever a temperature counts.
-
-    3N, less 3 where no replica drifts, less 3 (linear: 2) where none rotates: scaling leaves what
-    is 0 at 0.
+def internal_degrees_of_freedom(numbers: npt.ArrayLike, positions: npt.ArrayLike) -> int:
+    """3N − 6 of a molecule, 3N − 5 of a linear one: what moves where it neither drifts nor rotates,
+    whatever a temperature counts.
 
     Args:
-        start: with velocities.
-        rotates: whether it does; None: as the start does.
+        numbers: atomic numbers [N].
+        positions: [N, 3], Å.
     """
-    assert start.velocities is not None
-    weights, n_atoms = masses(start.numbers), start.n_atoms
-    resting = remove_momentum(start.velocities, weights)
-    inner = remove_rotation(start.positions, resting, weights)
-    every, without_drift, alone = (
-        kinetic_energy(v, weights) for v in (start.velocities, resting, inner)
-    )
-    moving = 3 * n_atoms
-    if not np.any(every - without_drift > _STILL * every):
-        moving -= 3
-    if rotates is None:
-        rotates = bool(np.any(without_drift - alone > _STILL * every))
-    if not rotates:
-        moving -= 3 * n_atoms - 3 - round(internal_dof(start.positions[0], start.numbers)["all"])
-    return moving
+    return round(internal_dof(positions, numbers)["all"])
 
 
 def far_from_trained(start: PhaseState, config: CheckpointConfig, dof: int) -> str:
-    """A warning where a file's velocities are of another temperature than a checkpoint learned,
+    """A warning where a file's velocities are of another temperature than a checkpoint's data,
     such as those in another unit; else "".
 
     Args:
@@ -143,8 +126,8 @@ def far_from_trained(start: PhaseState, config: CheckpointConfig, dof: int) -> s
     if trained is None or 1 / _FAR_TEMPERATURE < kelvin / trained < _FAR_TEMPERATURE:
         return ""
     return (
-        f"the file's velocities are those of {kelvin:.3g} K; checkpoint {config.name} "
-        f"learned the dynamics at {trained:g} K"
+        f"the file's velocities are those of {kelvin:.3g} K; the training data of checkpoint "
+        f"{config.name} are of {trained:g} K"
     )
 
 

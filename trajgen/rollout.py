@@ -16,7 +16,6 @@ frame; the rest go on.
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,9 @@ from torch import Tensor
 
 from shared.checkpoint import CheckpointConfig
 from shared.errors import InputError
-from shared.kinetics import bussi_scale, kinetic_energy, remove_momentum, temperature
+from shared.kinetics import bussi_scale, kinetic_energy, temperature
 from shared.metrics.stability import StabilityWatch, reference_bonds
-from shared.start import degrees_of_freedom, moving_degrees_of_freedom
+from shared.start import degrees_of_freedom, internal_degrees_of_freedom
 from shared.state import PhaseState
 from shared.topology import bonds_of_classes
 from shared.units import KB_EV_PER_K, masses
@@ -213,15 +212,12 @@ class _State:
         if generator.thermostat_time_fs is not None:
             assert generator.thermostat_temperature_K is not None
             counted = degrees_of_freedom(generator.config, start.numbers, reference)
-            assert start.velocities is not None
-            still = replace(
-                start, velocities=remove_momentum(start.velocities, masses(start.numbers))
-            )
-            rotates = None if generator.keep_angular_momentum else True
-            self.dof = moving_degrees_of_freedom(still, rotates=rotates)
-            # Of what moves, so that K is what those counted have at the temperature asked for.
-            kelvin = generator.thermostat_temperature_K * counted / self.dof
-            self.thermal = KB_EV_PER_K * kelvin
+            # What moves: momentum is kept, and angular momentum where that is asked for.
+            moving = internal_degrees_of_freedom(start.numbers, reference)
+            self.dof = moving if generator.keep_angular_momentum else 3 * start.n_atoms - 3
+            self.dof = self.dof or counted
+            # There K is what those counted have at the temperature asked for.
+            self.thermal = KB_EV_PER_K * generator.thermostat_temperature_K * counted / self.dof
         modes = model.modes
         self.order = None if modes is None else modes.order(start.numbers, reference).to(device)
         self.lag = torch.full((r,), generator.lag_fs, dtype=torch.float64, device=device)

@@ -59,9 +59,12 @@ def build_model(settings: Any, series: list[Series]) -> TransitionKernel:
         torch.manual_seed(run.seed)
         try:
             return model_class(run.mode).from_settings(types, series, settings)
+        except InputError:
+            raise
         except ValueError as error:
-            section = "paper" if run.mode == "paper" else "network or noise"
-            raise InputError(f"config section {section}: {error}") from None
+            sections = {"residual": "sections network, noise"}
+            section = sections.get(run.mode, f"section {run.mode}")
+            raise InputError(f"config {section}: {error}") from None
     model, config = load_model(run.init)
     if model.kind != run.mode:
         raise InputError(f"run.init: checkpoint {config.name} is of mode {model.kind}")

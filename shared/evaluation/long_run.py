@@ -109,6 +109,7 @@ def long_run(
     *,
     seed: int,
     report: Callable[[str], None],
+    not_before: float = 0.0,
 ) -> LongRun:
     """Simulate, or go on from where an interrupted simulation stopped, or read what is there.
 
@@ -123,11 +124,14 @@ def long_run(
         run: folder of this simulation alone.
         seed: of all that is random.
         report: called with a line at every flush.
+        not_before: seconds since the epoch; what was written last before then is made again.
     """
     run.mkdir(parents=True, exist_ok=True)
     with _alone(run, report):
         shape = (n_frames, start.n_replicas, start.n_atoms, 3)
         done, mode = 0, "w+"
+        if (run / STATE).exists() and (run / STATE).stat().st_mtime < not_before:
+            (run / STATE).unlink()
         if (run / STATE).exists():
             point = load_state(run / "run")
             start, done, mode = point.state, point.n_frames, "r+"

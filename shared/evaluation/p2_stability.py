@@ -7,7 +7,6 @@ at. MD17 and isomers: starts are test frames of the surrogate, moved on as the m
 """
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from shared.data.splits import FrameRange, evenly_spaced_starts
 from shared.evaluation.artefacts import save_artefact
 from shared.evaluation.candidates import Candidate, Variant
-from shared.evaluation.long_run import ENERGIES, STATE, LongRun, long_run, run_folder
+from shared.evaluation.long_run import ENERGIES, LongRun, long_run, run_folder
 from shared.evaluation.p1_accuracy import row_of
 from shared.evaluation.p1_s2l import load_series
 from shared.evaluation.results import Row
@@ -104,9 +103,6 @@ def simulated(
         candidate.identity,
         _checksum(start, system),
     )
-    state = run / STATE
-    if state.exists() and state.stat().st_mtime < context.not_before:
-        shutil.rmtree(run)
     n_frames = round(settings.length_ps * FS_PER_PS / interval)
     return long_run(
         propagator,
@@ -117,6 +113,7 @@ def simulated(
         run,
         seed=context.seed,
         report=context.report,
+        not_before=context.not_before,
     )
 
 

@@ -135,9 +135,10 @@ def test_thermostat_variables_are_gone_on_with() -> None:
     assert frames(ForceFieldPropagator(forces), start, 1)[0].thermostat is None
 
 
-def test_start_from_a_pair_of_frames() -> None:
+@pytest.mark.parametrize("name", ["nose-hoover", "nose-hoover-chain"])
+def test_start_from_a_pair_of_frames(name: str) -> None:
     """The velocities of the engine that made the frames, for its forces and friction."""
-    propagator = ForceFieldPropagator(forces, ensemble=ENSEMBLES["nose-hoover"])
+    propagator = ForceFieldPropagator(forces, ensemble=ENSEMBLES[name])
     before, now = frames(propagator, water(2), 20, 0.5)[-2:]
     found = propagator.from_pair(replace(now, velocities=None), before.positions, 0.5)
     np.testing.assert_allclose(found.velocities, now.velocities, atol=1e-12)
@@ -211,6 +212,22 @@ def test_what_is_counted_does_not_change_what_is_canonical(name: str) -> None:
     found = np.array(found)[20:, state.alive]
     assert np.mean(found) == pytest.approx(100.0, rel=0.04)
     assert np.std(found) == pytest.approx(100.0 * np.sqrt(2 / 3), rel=0.08)  # of nine: 47 K
+
+
+def test_what_moves_is_that_of_the_first_start() -> None:
+    """However a linear molecule has bent since, and whatever the replicas beside it do."""
+    line = np.array([[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0.0]])
+    bent = line + np.array([[0, 0, 0], [0, 0.1, 0], [0, 0, 0.0]])
+    ensemble = Ensemble("bussi", 300.0)
+    found = []
+    for x, reference in ((line, None), (bent, line), (bent, None)):
+        state = PhaseState(np.array([8, 6, 8]), x[None], velocities=np.ones((1, 3, 3)))
+        propagator = ForceFieldPropagator(forces, ensemble=ensemble, reference=reference)
+        found.append(propagator._integrator(state, None, 0.5, 0).dof)
+    assert found == [4, 4, 3]
+    atom = PhaseState(np.array([18]), np.zeros((1, 1, 3)), velocities=np.ones((1, 1, 3)))
+    propagator = ForceFieldPropagator(forces, ensemble=ensemble)
+    assert propagator._integrator(atom, None, 0.5, 0).dof == 3  # nothing else moves
 
 
 # ---- replicas that break -------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from shared.run import Job, Run, check_arguments, checked_device
 from shared.start import (
     degrees_of_freedom,
     far_from_trained,
-    moving_degrees_of_freedom,
     with_velocities,
 )
 from shared.state import PhaseState
@@ -177,25 +176,12 @@ def test_velocities_in_another_unit_bring_a_warning() -> None:
     assert far_from_trained(start, config(), 9) == ""
     other = replace(start, velocities=start.velocities / 41.3)  # atomic units
     assert far_from_trained(other, config(), 9) == (
-        "the file's velocities are those of 0.293 K; checkpoint c learned the dynamics at 500 K"
+        "the file's velocities are those of 0.293 K; the training data of checkpoint c are of 500 K"
     )
     assert far_from_trained(other, config(kelvin=None), 9) == ""
     assert "those of 0 K" in far_from_trained(
         replace(start, velocities=0 * start.velocities), config(), 9
     )
-
-
-def test_what_a_thermostat_acts_on() -> None:
-    """Whatever is counted: without drift and rotation 3N - 6, or 3N - 5 of a linear molecule."""
-    still, _ = with_velocities(WATER.replicate(2), config(), None, seed=0)
-    drifting = replace(still, velocities=still.velocities + 0.01)
-    free = np.random.default_rng(0).normal(scale=0.01, size=still.velocities.shape)
-    assert moving_degrees_of_freedom(still) == 3
-    assert moving_degrees_of_freedom(still, rotates=True) == 6
-    assert moving_degrees_of_freedom(drifting) == 6
-    assert moving_degrees_of_freedom(replace(still, velocities=free)) == 9
-    line = PhaseState(np.array([8, 6, 8]), np.array([[[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0.0]]]))
-    assert moving_degrees_of_freedom(with_velocities(line, config(), None, seed=0)[0]) == 4
 
 
 def test_a_linear_molecule_has_two_rotations() -> None:

@@ -351,7 +351,7 @@ def test_print_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("regression", {"regression": {"network": "scfnn"}}, "no 'scfnn' here; choose egnn, rf"),
         ("regression", {"regression": {"lmax": 2}}, "regression.lmax: egnn has none"),
         ("regression", {"regression": {"layer": 2}}, "the nearest is regression.layers"),
-        ("residual", {"network": {"heads": 7}}, "config section network or noise: "),
+        ("residual", {"network": {"heads": 7}}, "config sections network, noise: "),
         ("paper", {"paper": {"network": {"heads": 7}}}, "config section paper: "),
         ("paper", {"paper": {"noise": {"epsilon": 2.0}}}, "config section paper: "),
         ("residual", {"data": {"molecules": []}}, "data.molecules is empty"),

@@ -118,6 +118,10 @@ def test_each_part_has_a_trajectory_of_its_own(tmp_path: Path) -> None:
         common = ("ethanol", "persistence", "", data)
         save_artefact(tmp_path, "trajectory", *common, from_part=part)
     assert len(index(tmp_path)) == 2
+    old = tmp_path / "trajectory" / "ethanol" / "persistence.npz"
+    old.write_bytes(index(tmp_path)[0].path.read_bytes())
+    save_artefact(tmp_path, "trajectory", *common, from_part="s2l")
+    assert len(index(tmp_path)) == 2  # what all parts had as one file goes
 
 
 def test_artefacts_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

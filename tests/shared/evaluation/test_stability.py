@@ -18,7 +18,13 @@ from shared.evaluation.long_run import _alone
 from shared.evaluation.p2_stability import Stability, measure, simulated
 from shared.evaluation.references import References
 from shared.evaluation.rollout import Context
-from shared.evaluation.systems import data_files, three_bpa_starts
+from shared.evaluation.systems import (
+    data_files,
+    real_series,
+    sparse_frames,
+    surrogate,
+    three_bpa_starts,
+)
 from shared.state import PhaseState
 
 
@@ -157,6 +163,8 @@ def test_the_engine_of_a_reference_is_one_of_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRAJGEN_DATA", str(tmp_path))
+    for cached in (surrogate, sparse_frames, real_series):
+        cached.cache_clear()  # another test may have read the real files
     wanted = [tmp_path / "md17s" / "md17s_oracle_ethanol.npz", tmp_path / "sgdml" / "ethanol.npz"]
     for path in wanted:
         path.parent.mkdir()
