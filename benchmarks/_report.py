@@ -9,11 +9,12 @@ settings that they belong to, so that an interrupted benchmark goes on where it 
 import fcntl
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from shared.files import replacing
 
 __all__ = ["Row", "Store", "Target", "grid", "number", "table"]
 
@@ -127,9 +128,8 @@ class Store:
             others = [row for row in self._rows() if any(row[key] != job[key] for key in job)]
             content = {"provenance": self._common, "rows": others + new}
             text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-            scratch = self.path.with_suffix(".tmp")
-            scratch.write_text(text + "\n", encoding="utf-8")
-            os.replace(scratch, self.path)
+            with replacing(self.path) as part:
+                part.write_text(text + "\n", encoding="utf-8")
         return new
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -241,7 +241,7 @@ def _series_of_file(path: str, series: "Callable[..., Series]") -> "Series":
     if interval_fs > _COARSE_FS:
         warnings.warn(
             f"{path}: frames are {interval_fs:g} fs apart; velocities, which are taken from three "
-            "of them, are off by a quarter at 2 fs (ethanol, 340 K), by 3 % at 0.5 fs",
+            "of them, say less the farther apart they are: save every 0.5 fs or so",
             stacklevel=2,
         )
     name = Path(path).stem

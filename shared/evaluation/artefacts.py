@@ -45,7 +45,9 @@ def save_artefact(
     with replacing(path) as scratch:
         np.savez_compressed(scratch, **names, **arrays)
     if "from_part" in arrays:  # before 2026-11-24 all parts had one file
-        path.with_name(path.name.removeprefix(f"{_plain(arrays['from_part'])}-")).unlink(True)
+        path.with_name(path.name.removeprefix(f"{_plain(arrays['from_part'])}-")).unlink(
+            missing_ok=True
+        )
     return path
 
 

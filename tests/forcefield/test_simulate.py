@@ -219,6 +219,18 @@ def test_velocities_of_a_pair_of_frames(run: Callable[..., int], tmp_path: Path)
     assert sidecar("f")["start_velocities"] == "a pair of frames and the forces of the file"
 
 
+def test_a_file_whose_velocities_are_far_from_the_data(
+    run: Callable[..., int], tmp_path: Path, capsys
+) -> None:
+    atoms = molecule("CH3CH2OH")
+    atoms.set_array("velocities", 1e-6 * np.random.default_rng(0).standard_normal((9, 3)))
+    atoms.write(tmp_path / "slow.xyz", format="extxyz")
+    run(source=tmp_path / "slow.xyz")  # which need not stay whole
+    said = capsys.readouterr().err
+    assert "warning: the file's velocities are those of" in said
+    assert "are of 10 K" in said
+
+
 def test_velocities_of_a_pair_that_is_none(run: Callable[..., int], tmp_path: Path, capsys) -> None:
     source = history(tmp_path / "h.xyz", forces=np.full((9, 3), 1.0))
     assert run("--history-interval-fs", "500", "--out", str(tmp_path / "x"), source=source) == 2
